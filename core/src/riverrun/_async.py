@@ -1,0 +1,259 @@
+"""The one door between plain code and event loops, under asyncio and under trio.
+
+The engine is plain code. It needs of a loop: start a coroutine on it, call a function on it from any thread, and
+something to await that any thread can wake. Neither asyncio nor trio is imported before it is in use.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from contextvars import Context
+
+    import trio
+
+T = TypeVar("T")
+
+
+class Waiter(Protocol):
+    """Something to await once, woken by `wake()` from any thread."""
+
+    def wake(self) -> None:
+        """End the wait; a second call does nothing."""
+        ...
+
+    def wait(self) -> Awaitable[Any]:
+        """Give what to await."""
+        ...
+
+
+class Loop:
+    """A running event loop, seen from plain code."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._inbox: deque[Callable[[], object]] = deque()
+        self._awake = False
+
+    def is_here(self) -> bool:
+        """Say whether the calling thread is the loop's."""
+        return threading.get_ident() == self._thread
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function on the loop's thread: at once from that thread, soon from any other."""
+        if threading.get_ident() == self._thread:
+            function()
+            return
+        self._inbox.append(function)
+        # Waking a loop costs a system call, so many calls share one. The flag falls before the inbox is read, so that
+        # what comes later wakes the loop again.
+        if not self._awake:
+            self._awake = True
+            self._wake_loop()
+
+    def _drain(self) -> None:
+        self._awake = False
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _wake_loop(self) -> None:
+        raise NotImplementedError
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
+        """Run a coroutine on the loop, in a context; it never raises. Call this on the loop's thread."""
+        raise NotImplementedError
+
+    def waiter(self) -> Waiter:
+        """Make something to await on this loop."""
+        raise NotImplementedError
+
+
+class AsyncioLoop(Loop):
+    """The running asyncio loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._tasks: set[asyncio.Task[object]] = set()  # asyncio itself keeps weak references only
+
+    def _wake_loop(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:  # the loop is closed: nobody is left to be told
+            self._inbox.clear()
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
+        task = self._loop.create_task(function(), context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def waiter(self) -> Waiter:
+        return _AsyncioWaiter(self, self._loop)
+
+
+class _AsyncioWaiter:
+    def __init__(self, owner: AsyncioLoop, loop: asyncio.AbstractEventLoop) -> None:
+        self._owner = owner
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    def _set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def wake(self) -> None:
+        self._owner.call(self._set)
+
+    def wait(self) -> Awaitable[None]:
+        return self._future
+
+
+class TrioLoop(Loop):
+    """The running trio loop. Coroutines need a nursery: `opened()` gives it one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import trio
+
+        self._trio = trio
+        self._token = trio.lowlevel.current_trio_token()
+        self.nursery: trio.Nursery | None = None
+
+    def _wake_loop(self) -> None:
+        try:
+            self._token.run_sync_soon(self._drain)
+        except self._trio.RunFinishedError:
+            self._inbox.clear()
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
+        assert self.nursery is not None, "a trio loop starts coroutines inside opened() only"
+        context.run(self.nursery.start_soon, function)
+
+    def waiter(self) -> Waiter:
+        return _TrioWaiter(self, self._trio.Event())
+
+
+class _TrioWaiter:
+    def __init__(self, owner: TrioLoop, event: trio.Event) -> None:
+        self._owner = owner
+        self._event = event
+
+    def wake(self) -> None:
+        self._owner.call(self._event.set)
+
+    def wait(self) -> Awaitable[None]:
+        return self._event.wait()
+
+
+def running_library() -> str | None:
+    """Say which event loop runs in this thread: `"asyncio"`, `"trio"` or None; import neither."""
+    events = sys.modules.get("asyncio.events")
+    if events is not None and events._get_running_loop() is not None:
+        return "asyncio"
+    lowlevel = sys.modules.get("trio.lowlevel")
+    if lowlevel is not None and lowlevel.in_trio_run():
+        return "trio"
+    return None
+
+
+def current_loop() -> Loop:
+    """Give the event loop that runs in this thread."""
+    if running_library() == "trio":
+        return TrioLoop()
+    import asyncio
+
+    return AsyncioLoop(asyncio.get_running_loop())
+
+
+@asynccontextmanager
+async def opened(loop: Loop) -> AsyncIterator[None]:
+    """Keep a loop ready to start coroutines; under trio, leave when all of them have ended."""
+    if not isinstance(loop, TrioLoop):
+        yield
+        return
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        loop.nursery = nursery
+        try:
+            yield
+        finally:
+            loop.nursery = None
+
+
+def run_to_end(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end from plain code: on a new loop in this thread, or in another if one runs here."""
+    import anyio
+
+    if running_library() is None:
+        return anyio.run(function)
+    return _in_thread(copy_context(), lambda: anyio.run(function))
+
+
+def _in_thread(context: Context, function: Callable[[], T]) -> T:
+    result: list[T] = []
+    error: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            result.append(context.run(function))
+        except BaseException as exception:  # noqa: BLE001 - handed to the caller's thread, whatever it is
+            error.append(exception)
+
+    thread = threading.Thread(target=body, name="riverrun-nested-loop", daemon=True)
+    thread.start()
+    thread.join()
+    if error:
+        raise error[0]
+    return result[0]
+
+
+class Cancellation:
+    """A context manager around what one coroutine awaits; `cancel()` stops that, from any thread."""
+
+    __slots__ = ("_scope", "_task", "_token", "requested")
+
+    def __enter__(self) -> Cancellation:
+        self.requested = False
+        if running_library() == "trio":
+            import trio
+
+            self._task = None
+            self._token = trio.lowlevel.current_trio_token()
+            self._scope = trio.CancelScope()
+            self._scope.__enter__()
+        else:
+            import asyncio
+
+            self._task = asyncio.current_task()
+        return self
+
+    def __exit__(self, *exc_info: Any) -> bool | None:
+        if self._task is None:
+            return self._scope.__exit__(*exc_info)
+        self._task = None
+        return None
+
+    def cancel(self) -> bool:
+        """Cancel soon; false if there is nothing left to cancel."""
+        task = self._task
+        self.requested = True
+        try:
+            if task is None:
+                self._token.run_sync_soon(self._scope.cancel)
+            else:
+                task.get_loop().call_soon_threadsafe(self._cancel_task)
+        except (AttributeError, RuntimeError):  # the block has been left, or the loop is closed
+            return False
+        return True
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:  # checked on the loop's thread: what the task does after the block is not cancelled
+            self._task.cancel()

@@ -1,0 +1,299 @@
+"""What travels to a worker and what comes back: `TaskCall` and `Outcome`.
+
+A call runs the task's function once, wherever it is: in this thread, in another, in another process. All that the
+function does ends in an `Outcome`: nothing is raised. Between processes both travel as bytes which are made here, so
+that what cannot be pickled is the failure of one run, with its name, and never of the executor that carries it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from riverrun import _async, _logging
+from riverrun._context import current_scope
+from riverrun.exceptions import RemoteTaskError, RunTimeout, TaskSerializationError
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+    from contextvars import Context
+    from types import TracebackType
+
+
+class Outcome:
+    """How one attempt ended: a value, or an error; and what a worker has to say about it.
+
+    Attributes:
+        value: what the function returned, if `error` is None.
+        error: what it raised.
+        start_time: when it began, in seconds since the epoch; None where the flow's process noted it itself.
+        records: the log records that were made on a worker.
+        worker: the host and the process that ran it, for people; empty in the flow's own process.
+        packed: the value as bytes, on its way between processes.
+    """
+
+    __slots__ = ("error", "packed", "records", "start_time", "value", "worker")
+
+    def __init__(self, value: Any = None, error: BaseException | None = None) -> None:
+        self.value = value
+        self.error = error
+        self.start_time: float | None = None
+        self.records: list[logging.LogRecord] | None = None
+        self.worker = ""
+        self.packed: bytes | None = None
+
+
+def execute(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+    """Call a function inside a scope; whatever it raises is in the outcome, its traceback beginning in its own code."""
+    token = current_scope.set(scope)
+    try:
+        if scope.log_prints is None:
+            return Outcome(function(*args, **kwargs))
+        with _logging.prints_logged(scope, wanted=scope.log_prints):
+            return Outcome(function(*args, **kwargs))
+    except BaseException as error:  # noqa: BLE001 - an outcome is a value; the engine knows what to do with each kind
+        return Outcome(None, error.with_traceback(_from_user_code(error.__traceback__)))
+    finally:
+        current_scope.reset(token)
+
+
+async def execute_async(
+    scope: Any,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    timeout: float | None,
+) -> Outcome:
+    """Do what `execute` does with a coroutine function; at its deadline the coroutine is cancelled."""
+    token = current_scope.set(scope)
+    try:
+        if timeout is None and scope.log_prints is None:
+            return Outcome(await function(*args, **kwargs))
+        with _logging.prints_logged(scope, wanted=bool(scope.log_prints)):
+            if timeout is None:
+                return Outcome(await function(*args, **kwargs))
+            return await _within(timeout, function, args, kwargs)
+    except BaseException as error:  # noqa: BLE001
+        return Outcome(None, error.with_traceback(_from_user_code(error.__traceback__)))
+    finally:
+        current_scope.reset(token)
+
+
+async def _within(timeout: float, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+    import anyio
+
+    with anyio.move_on_after(timeout) as deadline:
+        return Outcome(await function(*args, **kwargs))
+    # Only our own deadline leads here: a TimeoutError of the user's code is an exception like others.
+    assert deadline.cancelled_caught
+    return Outcome(None, timed_out(timeout))
+
+
+def timed_out(timeout: float) -> RunTimeout:
+    """Make the exception of a task run that exceeded its time limit."""
+    return RunTimeout(f"Task run exceeded timeout of {float(timeout)} seconds")
+
+
+def _from_user_code(traceback: TracebackType | None) -> TracebackType | None:
+    """Leave out the frames of this module at the top of a traceback."""
+    while traceback is not None and traceback.tb_next is not None and traceback.tb_frame.f_globals is globals():
+        traceback = traceback.tb_next
+    return traceback
+
+
+class TaskScope:
+    """One attempt at a task run, as the code inside it sees it on a worker."""
+
+    is_flow = False
+
+    def __init__(self, name: str, log_prints: bool | None, fields: dict[str, Any], *, awaits: bool) -> None:  # noqa: FBT001
+        self.name = name
+        self.log_prints = log_prints
+        self.awaits = awaits
+        self.nested: Any = None
+        self._fields = fields
+
+    def log_fields(self) -> dict[str, Any]:
+        """Give the fields of the run's log records."""
+        return self._fields
+
+    def log_identity(self) -> tuple[str, str, dict[str, Any]]:
+        """Give what log records say of the run."""
+        return "Task run", self.name, self._fields
+
+
+class TaskCall:
+    """One attempt at a task run, ready to run: a callable without arguments that returns an `Outcome`.
+
+    Attributes:
+        name: the name of the task run.
+        key: a text that is unique to this attempt, beginning with the task's name: for executors that want one.
+    """
+
+    def __init__(
+        self,
+        *,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        scope: TaskScope,
+        key: str,
+        timeout: float | None = None,
+        context: Context | None = None,
+    ) -> None:
+        self.name = scope.name
+        self.key = key
+        self._work: Any = (function, args, kwargs)
+        self._scope = scope
+        self._timeout = timeout
+        self._context = context
+        self._log_level: int | None = None
+
+    def __repr__(self) -> str:
+        return f"TaskCall({self.name!r})"
+
+    def __call__(self) -> Outcome:
+        if self._log_level is None:
+            context = self._context
+            return self._run() if context is None else context.run(self._run)
+        with _logging.records_kept(self._log_level) as records:
+            start = time.time()
+            outcome = self._run()
+        outcome.start_time = start
+        outcome.records = records or None
+        outcome.worker = _this_worker()
+        return _packed_outcome(outcome, self.name)
+
+    def _run(self) -> Outcome:
+        try:
+            task, args, kwargs = self._unpacked()
+        except Exception as error:  # noqa: BLE001 - the worker lacks a module, or an argument cannot be rebuilt
+            return Outcome(None, _not_loaded(error, self.name))
+        if task.is_async:
+            return _async.run_to_end(lambda: execute_async(self._scope, task.fn, args, kwargs, self._timeout))
+        return execute(self._scope, task.fn, args, kwargs)
+
+    def _unpacked(self) -> Any:
+        if isinstance(self._work, bytes):
+            import cloudpickle
+
+            return cloudpickle.loads(self._work)
+        return self._work
+
+    def pack(self, log_level: int) -> None:
+        """Turn the task and its arguments into bytes, to travel to another process.
+
+        Args:
+            log_level: the least level of the log records that are to come back.
+
+        Raises:
+            TaskSerializationError: something cannot be pickled; the text names the argument and its type.
+        """
+        import cloudpickle
+
+        self._context = None
+        self._log_level = log_level
+        try:
+            self._work = cloudpickle.dumps(self._work)
+        except Exception as error:
+            raise _cannot_pack(self._work, self.name, error) from error
+
+
+def _cannot_pack(work: Any, name: str, error: Exception) -> TaskSerializationError:
+    """Find which argument it was."""
+    import cloudpickle
+
+    function, args, kwargs = work
+    for label, value in [*((f"argument {i + 1}", arg) for i, arg in enumerate(args)), *((f"argument {k!r}", v) for k, v in kwargs.items())]:
+        try:
+            cloudpickle.dumps(value)
+        except Exception as reason:  # noqa: BLE001
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            msg = (
+                f"Task run {name!r}: {label} (of type {kind}) cannot be pickled to travel to a worker: {reason}. Pass "
+                f"what it is made from and make it inside the task, or use a runner that stays in this process."
+            )
+            return TaskSerializationError(msg)
+    msg = f"Task run {name!r}: the function of task {function.name!r} cannot be pickled to travel to a worker: {error}."
+    return TaskSerializationError(msg)
+
+
+def _not_loaded(error: Exception, name: str) -> Exception:
+    if isinstance(error, ModuleNotFoundError):
+        msg = (
+            f"Task run {name!r} needs the module {error.name!r}, which worker {_this_worker()} does not have. Install "
+            f"it there, or send it along if the task runner has an option for that (ship=[...])."
+        )
+        raised: Exception = ModuleNotFoundError(msg, name=error.name)
+    else:
+        raised = TaskSerializationError(f"Task run {name!r}: its arguments cannot be rebuilt on worker {_this_worker()}: {error!r}.")
+    raised.__cause__ = error
+    return raised
+
+
+def _this_worker() -> str:
+    import socket
+
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _packed_outcome(outcome: Outcome, name: str) -> Outcome:
+    """Turn the value or the error into bytes; what cannot be pickled becomes an error that can."""
+    import cloudpickle
+
+    if outcome.error is None:
+        try:
+            outcome.packed = cloudpickle.dumps(outcome.value)
+        except Exception as error:  # noqa: BLE001
+            kind = f"{type(outcome.value).__module__}.{type(outcome.value).__qualname__}"
+            msg = f"Task run {name!r}: its result (of type {kind}) cannot be pickled to travel back: {error}. Return what it is made from."
+            outcome.error = TaskSerializationError(msg)
+    outcome.value = None
+    if outcome.error is not None:
+        outcome.packed = _packed_error(outcome.error)
+        outcome.error = RemoteTaskError("The exception is in `packed`.")
+    return outcome
+
+
+def _packed_error(error: BaseException) -> bytes:
+    """Pickle an exception with the text of its traceback; one that does not come back the same travels as text."""
+    import traceback
+
+    import cloudpickle
+
+    text = "".join(traceback.format_exception(error)).rstrip()
+    try:
+        packed = cloudpickle.dumps((error, text))
+        again = cloudpickle.loads(packed)[0]
+        if type(again) is type(error) and str(again) == str(error):
+            return bytes(packed)
+    except Exception:  # noqa: BLE001, S110 - whatever goes wrong in user classes here, the text below travels
+        pass
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    substitute = RemoteTaskError(f"{kind}: {error} (this exception cannot be pickled; its traceback is in the notes)")
+    return bytes(cloudpickle.dumps((substitute, text)))
+
+
+def unpack(outcome: Outcome, name: str) -> Outcome:
+    """Turn what came back from another process into a value or an exception; errors get the worker's traceback as a note."""
+    if outcome.packed is None:
+        return outcome
+    import cloudpickle
+
+    packed, outcome.packed = outcome.packed, None
+    failed = outcome.error is not None
+    try:
+        content = cloudpickle.loads(packed)
+    except Exception as error:  # noqa: BLE001
+        msg = f"Task run {name!r}: what worker {outcome.worker} sent back cannot be rebuilt here: {error!r}."
+        outcome.error = TaskSerializationError(msg)
+        outcome.error.__cause__ = error
+        return outcome
+    if failed:
+        outcome.error, text = content
+        outcome.error.add_note(f"On worker {outcome.worker}:\n{text}")
+    else:
+        outcome.value = content
+    return outcome

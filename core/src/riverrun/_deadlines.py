@@ -1,0 +1,88 @@
+"""Interrupt code that runs in the main thread, at a deadline.
+
+Python can do that in the main thread only, with a signal. Elsewhere, and where the application uses `SIGALRM` on its
+own, the code runs on: the run has its `TimedOut` state at the deadline all the same, and what the code brings later
+is dropped.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class _Interrupted(BaseException):
+    """Unwinds the code; it never leaves `interrupted_after`."""
+
+
+class Deadline:
+    """Whether the deadline was what ended the block."""
+
+    passed = False
+    armed = True
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[Deadline]:
+    """Run the block, and leave it after so many seconds; then `passed` is true."""
+    import signal
+
+    deadline = Deadline()
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or not hasattr(signal, "SIGALRM")
+        or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
+    ):
+        yield deadline
+        return
+
+    def interrupt(*_: Any) -> None:
+        if deadline.armed:
+            deadline.passed = True
+            raise _Interrupted
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield deadline
+    except _Interrupted:
+        pass
+    finally:
+        deadline.armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+class Terminated(SystemExit):
+    """SIGTERM, as an exception, so that everything is stopped on the way out; the exit status is 143."""
+
+    is_termination = True
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+
+@contextmanager
+def termination_raised() -> Iterator[None]:
+    """Raise `Terminated` in the main thread at SIGTERM; a handler of the application's stays in force."""
+    import signal
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

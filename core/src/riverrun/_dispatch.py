@@ -1,0 +1,166 @@
+"""How ready submissions get to the executor: the one place that looks at what a task runner can do.
+
+========================  =================================  =====================================
+the task is               in a sync flow                     in an async flow
+========================  =================================  =====================================
+sync, local executor      `spawn`                            `spawn`
+sync, other executor      `submit` a call                    `submit` a call
+async, local executor     `spawn_async`                      on the flow's own loop
+async, other executor     `submit` a call: own loop there    in this process: on the flow's own loop
+any, SEQUENTIAL           as above: `spawn` runs it at once  one after the other on the flow's loop
+any, PARALLEL             `submit` a packed call             `submit` a packed call
+========================  =================================  =====================================
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from riverrun import _async, _logging
+from riverrun._calls import Outcome
+from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, ReplacingTaskExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from riverrun._engine import Home, Submission
+    from riverrun.abc import TaskExecutor
+
+    Dispatch = Callable[[Submission], None]
+
+
+def connect(home: Any, concurrency: Concurrency, executor: TaskExecutor) -> None:
+    """Let a flow run hand its submissions to an executor."""
+    loop: _async.Loop | None = home.loop
+    in_process = concurrency is not Concurrency.PARALLEL
+    sync: Dispatch
+    if isinstance(executor, LocalTaskExecutor) and in_process:
+        sync = executor.spawn
+        home.retries_in_place = concurrency is Concurrency.SEQUENTIAL
+        spawn_async = executor.spawn_async
+
+        def async_(job: Submission) -> None:
+            spawn_async(job.run_async, job.context)
+    else:
+        sync = async_ = _Submit(executor, packed=not in_process)
+    if loop is not None and in_process:
+        async_ = _OnLoop(loop)
+    if loop is not None and concurrency is Concurrency.SEQUENTIAL:
+        home.dispatch = _Line(loop, sync)
+    else:
+
+        def dispatch(job: Submission) -> None:
+            if job.task.is_async:
+                async_(job)
+            else:
+                sync(job)
+
+        home.dispatch = dispatch
+    home.helper = executor.help if isinstance(executor, HelpableTaskExecutor) and loop is None else None
+    home.abandon = executor.abandon if isinstance(executor, ReplacingTaskExecutor) else _nothing
+
+
+def connect_in_place(home: Any) -> None:
+    """Let a task run, in whose body tasks are called, run them where it is itself."""
+
+    def dispatch(job: Submission) -> None:
+        if job.task.is_async:
+            job.context.run(_async.run_to_end, job.run_async)
+        else:
+            job()
+
+    home.retries_in_place = True
+    home.dispatch = dispatch
+    home.helper = None
+    home.abandon = _nothing
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+class _Submit:
+    """Sends calls to an executor of the `concurrent.futures` kind."""
+
+    def __init__(self, executor: TaskExecutor, *, packed: bool) -> None:
+        self._executor = executor
+        self._packed = packed
+
+    def __call__(self, job: Submission) -> None:
+        attempt = job.claim(starts=False)
+        if not attempt:
+            return
+        try:
+            call = job.call()
+            if self._packed:
+                call.pack(_logging.task_logger.getEffectiveLevel())
+        except Exception as error:  # noqa: BLE001 - the failure of this run, and of no other
+            job.end(attempt, Outcome(None, error))
+            return
+        timeout = job.task.timeout_seconds
+        if timeout is not None:
+            job.home.timers.call_later(timeout, lambda: job.overrun(attempt, timeout))
+        future = job.context.run(self._executor.submit, call)
+        job.handle = future
+        future.add_done_callback(lambda done: job.returned(attempt, done))
+
+
+class _OnLoop:
+    """Starts coroutines on the loop of an async flow."""
+
+    def __init__(self, loop: _async.Loop) -> None:
+        self._loop = loop
+
+    def __call__(self, job: Submission) -> None:
+        self._loop.call(lambda: self._loop.start(job.run_async, job.context))
+
+
+class _Line:
+    """Runs one submission after the other on the loop of an async flow, in the order of the calls."""
+
+    def __init__(self, loop: _async.Loop, sync: Dispatch) -> None:
+        self._loop = loop
+        self._sync = sync
+        self._jobs: deque[Submission] = deque()
+        self._serving = False
+
+    def __call__(self, job: Submission) -> None:
+        self._jobs.append(job)
+        self._loop.call(self._start)
+
+    def _start(self) -> None:
+        if not self._serving:
+            self._serving = True
+            self._loop.start(self._serve, copy_context())
+
+    async def _serve(self) -> None:
+        import anyio
+
+        try:
+            while self._jobs:
+                job = self._jobs.popleft()
+                if job.task.is_async:
+                    await self._to_its_end(job)
+                elif job.home.retries_in_place:
+                    while (delay := job.run_once()) is not None:
+                        await anyio.sleep(delay)
+                else:
+                    self._sync(job)
+                await anyio.sleep(0)
+        finally:
+            self._serving = False
+
+    async def _to_its_end(self, job: Submission) -> None:
+        """Run a coroutine as a task of its own, so that cancelling it can hit no other."""
+        waiter = self._loop.waiter()
+
+        async def body() -> None:
+            try:
+                await job.run_async()
+            finally:
+                waiter.wake()
+
+        self._loop.start(body, job.context)
+        await waiter.wait()

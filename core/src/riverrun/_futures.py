@@ -1,0 +1,315 @@
+"""Task futures: what users hold of a task run; and task runs: what the flow run remembers of it.
+
+They are two objects so that a value lives exactly as long as somebody can ask for it: the flow run keeps the
+`TaskRun` (scalars only), the user and pending dependents keep the `TaskFuture` (which has the value).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+
+from riverrun import _async, _logging, _names
+from riverrun._inputs import Upstream
+from riverrun.exceptions import BlockingCallError, ResultTimeout
+from riverrun.states import PENDING, State, StateType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Home(Protocol):
+    """What a future needs of the flow run it belongs to."""
+
+    id: str
+    lock: threading.Lock
+    loop: _async.Loop | None
+    """The event loop of an async flow; None for a sync one."""
+
+
+class Job(Protocol):
+    """What a future needs of the engine while its run is not final."""
+
+    def help(self) -> None:
+        """Run the task in this thread if it has not started and a slot is free."""
+        ...
+
+    def cancel(self) -> bool:
+        """Cancel the run; say whether that was possible."""
+        ...
+
+    def is_running(self) -> bool:
+        """Say whether an executor that keeps this to itself has started the call."""
+        ...
+
+
+class NamedTask(Protocol):
+    """What a task run needs of its task."""
+
+    name: str
+    tags: frozenset[str]
+
+    @property
+    def short_hash(self) -> str:
+        """Eight digits that tell tasks of one name apart."""
+        ...
+
+
+class TaskRun:
+    """The record of one task run: scalars only, never its arguments or its value.
+
+    Attributes:
+        state: the present state; without the value, which only the future has.
+        start_time: when the first attempt began, in seconds since the epoch; None before.
+        end_time: when the run became final, in seconds since the epoch; None before.
+        run_count: how many attempts have begun.
+    """
+
+    __slots__ = ("_name", "end_time", "flow_run", "index", "number", "run_count", "start_time", "state", "task")
+
+    def __init__(self, flow_run: Home, task: NamedTask, number: int, index: int, name: str | None = None) -> None:
+        self.flow_run = flow_run
+        self.task = task
+        self.number = number
+        self.index = index
+        self.state: State = PENDING
+        self.run_count = 0
+        self.start_time: float | None = None
+        self.end_time: float | None = None
+        self._name = name
+
+    @property
+    def id(self) -> str:
+        """The id: unique, in the form of a UUID; runs of one flow run share its beginning."""
+        return _names.numbered_id(self.flow_run.id, self.number)
+
+    @property
+    def name(self) -> str:
+        """The name: `task_run_name` if the task has one, else task, hash and index (`hello-a087a829-0`)."""
+        return self._name or f"{self.task.name}-{self.task.short_hash}-{self.index}"
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task."""
+        return self.task.name
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The tags of the task."""
+        return self.task.tags
+
+    def __repr__(self) -> str:
+        return f"TaskRun({self.name!r}, {self.state!r})"
+
+
+class TaskFuture(Upstream, Generic[R_co]):
+    """The result of a task call that may not be there yet.
+
+    Example:
+        >>> from riverrun import flow, task
+        >>> @task
+        ... def add(a, b):
+        ...     return a + b
+        >>> @flow(task_runner="sequential")
+        ... def total():
+        ...     future = add(1, 2)
+        ...     return future.result() + add(future, 4).result()
+        >>> total()
+        10
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_job", "_run", "_value")
+
+    def __init__(self, run: TaskRun, job: Job | None = None) -> None:
+        self._run = run
+        self._job = job
+        self._value: Any = None
+        self._callbacks: list[Callable[[TaskFuture[Any]], object]] | None = None
+
+    @property
+    def task_run_id(self) -> str:
+        """The id of the task run."""
+        return self._run.id
+
+    @property
+    def name(self) -> str:
+        """The name of the task run."""
+        return self._run.name
+
+    @property
+    def task_run(self) -> TaskRun:
+        """The record of the task run: times, attempts, tags."""
+        return self._run
+
+    @property
+    def state(self) -> State:
+        """The present state; with the value, if the run has completed."""
+        state = self._run.state
+        if state.type is StateType.COMPLETED:
+            return state.with_data(self._value)
+        job = self._job
+        if state is PENDING and job is not None and job.is_running():
+            return State(StateType.RUNNING)
+        return state
+
+    def done(self) -> bool:
+        """Say whether the run has reached a final state."""
+        return self._run.state._final  # noqa: SLF001 - the hot path
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R_co:  # noqa: FBT001, FBT002 - binding signature
+        """Wait for the run, and give its value.
+
+        Args:
+            timeout: how long to wait, in seconds; None: as long as it takes.
+            raise_on_failure: if false, the exception of a run that did not complete is returned, not raised.
+
+        Raises:
+            ResultTimeout: the time is over (a `TimeoutError`; one that the task raised is never of this class).
+            BlockingCallError: called on the thread of the flow's running event loop; write `await future`.
+            Exception: what the task raised; or CrashedRun, CancelledError, NotReadyError.
+        """
+        if not self._run.state._final:  # noqa: SLF001
+            self._block(timeout, "result")
+        state = self._run.state
+        if state.type is StateType.COMPLETED:
+            return self._value  # type: ignore[no-any-return]
+        return state.result(raise_on_failure)  # type: ignore[no-any-return]
+
+    def wait(self, timeout: float | None = None) -> State | None:
+        """Wait for the run, and give its final state; None if `timeout` (seconds) is over first."""
+        if not self._run.state._final:  # noqa: SLF001
+            try:
+                self._block(timeout, "wait")
+            except ResultTimeout:
+                return None
+        return self.state
+
+    def cancel(self) -> bool:
+        """Cancel the run if it has not started, or if it can be stopped; say whether that was possible."""
+        job = self._job
+        return job is not None and job.cancel()
+
+    def add_done_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> None:
+        """Call `fn(future)` when the run is final: at once if it is, else on the thread that ends it.
+
+        An exception that `fn` raises is logged and goes no further.
+        """
+        if not self._add_callback(fn):
+            call_back(fn, self)
+
+    def _add_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> bool:
+        """Register a callback; false if the run is final already, and then it is not called."""
+        run = self._run
+        with run.flow_run.lock:
+            if run.state._final:  # noqa: SLF001
+                return False
+            if self._callbacks is None:
+                self._callbacks = [fn]
+            else:
+                self._callbacks.append(fn)
+            return True
+
+    def _remove_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> None:
+        with self._run.flow_run.lock:
+            if self._callbacks is not None and fn in self._callbacks:
+                self._callbacks.remove(fn)
+
+    def _block(self, timeout: float | None, method: str) -> None:
+        check_may_block(self, f"future.{method}()", "await future")
+        job = self._job
+        if timeout is None and job is not None:
+            job.help()
+            if self._run.state._final:  # noqa: SLF001
+                return
+        woken = threading.Lock()
+        woken.acquire()
+
+        def wake(_: object) -> None:
+            woken.release()
+
+        if self._add_callback(wake) and not woken.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+            self._remove_callback(wake)
+            msg = (
+                f"Task run {self.name!r} was not finished after {timeout} seconds (state: {self.state!r}). It goes on; "
+                f"call result() again, or future.cancel()."
+            )
+            raise ResultTimeout(msg)
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        if not self._run.state._final:  # noqa: SLF001
+            waiter = (self._run.flow_run.loop or _async.current_loop()).waiter()
+            if self._add_callback(lambda _: waiter.wake()):
+                yield from waiter.wait().__await__()
+        return self.result()
+
+    def __repr__(self) -> str:
+        return f"TaskFuture({self.name!r}, {self._run.state!r})"
+
+    def _misused(self, action: str) -> NoReturn:
+        msg = (
+            f"A TaskFuture stands for the result of task run {self.name!r}; it is not the result, so it {action}. "
+            f"Write future.result() (or, in an async flow, `await future`), or pass the future to another task."
+        )
+        raise TypeError(msg)
+
+    def __bool__(self) -> bool:
+        self._misused("has no truth value")
+
+    def __iter__(self) -> NoReturn:
+        self._misused("cannot be iterated")
+
+    def __len__(self) -> int:
+        self._misused("has no length")
+
+    def __getitem__(self, key: object) -> NoReturn:
+        self._misused("cannot be indexed")
+
+    def __contains__(self, item: object) -> bool:
+        self._misused("cannot be searched with `in`")
+
+    def __int__(self) -> int:
+        self._misused("is no number")
+
+    __float__ = __index__ = __int__  # type: ignore[assignment]
+
+    def _arithmetic(self, *_: object) -> NoReturn:
+        self._misused("cannot be used in arithmetic or compared by size")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _arithmetic
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _arithmetic
+    __neg__ = __pos__ = __abs__ = __invert__ = __lt__ = __le__ = __gt__ = __ge__ = _arithmetic
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _arithmetic
+
+    def __reduce__(self) -> NoReturn:
+        msg = (
+            f"A TaskFuture cannot be pickled (task run {self.name!r}): it belongs to the process of its flow. Pass it as "
+            f"an argument of a task, or pass future.result()."
+        )
+        raise TypeError(msg)
+
+
+def call_back(fn: Callable[[TaskFuture[Any]], object], future: TaskFuture[Any]) -> None:
+    """Call a user's callback; an exception of its is logged, because nobody is there to catch it."""
+    try:
+        fn(future)
+    except Exception:
+        _logging.flow_logger.exception("A done callback of task run %r raised.", future.name)
+
+
+def check_may_block(future: TaskFuture[Any], blocking: str, instead: str) -> None:
+    """Raise where waiting would stop the very event loop that has to finish the run."""
+    loop = future._run.flow_run.loop  # noqa: SLF001
+    if loop is not None and loop.is_here():
+        msg = (
+            f"`{blocking}` would block the event loop of the async flow, and task run {future.name!r} needs that loop "
+            f"to finish. Write `{instead}`."
+        )
+        raise BlockingCallError(msg)
+
+
+def now() -> float:
+    """Give the time of records, in seconds since the epoch."""
+    return time.time()

@@ -1,0 +1,53 @@
+"""Call functions later: one thread for all delays and deadlines of a flow run, started when the first one is set."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Timers:
+    """A queue of functions to call at their times, in the order of these."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function (which never raises) after a delay in seconds, on the timers' thread."""
+        with self._changed:
+            heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._order), function))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="riverrun-timers", daemon=True)
+                self._thread.start()
+            elif self._heap[0][2] is function:
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """Forget what has not been called, and end the thread."""
+        with self._changed:
+            self._stopped = True
+            self._heap.clear()
+            self._changed.notify()
+            thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopped and (not self._heap or self._heap[0][0] > time.monotonic()):
+                    self._changed.wait(self._heap[0][0] - time.monotonic() if self._heap else None)
+                if self._stopped:
+                    return
+                function = heapq.heappop(self._heap)[2]
+            function()

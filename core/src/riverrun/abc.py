@@ -1,0 +1,154 @@
+"""The whole contract between Riverrun and a task runner.
+
+A *task runner* is a recipe: an immutable set of options. `start()` turns it into a *task executor* for one flow
+run. An executor takes calls that are ready to run and gives a `concurrent.futures.Future` for each, so every
+`concurrent.futures.Executor` is one. Dependencies, states, retries, timeouts and final states are the core's.
+
+What an executor can do beyond `submit()` it declares by having the method of a capability below.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, dataclass_transform, runtime_checkable
+
+from riverrun._options import Options
+from riverrun.exceptions import TaskRunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+    from contextvars import Context
+
+    from riverrun._calls import Outcome, TaskCall
+
+API_VERSION = 1
+"""The version of this contract. A runner whose `api_version` differs is refused with a text that says so."""
+
+
+class Concurrency(enum.Enum):
+    """How the calls given to one executor relate to each other."""
+
+    SEQUENTIAL = "sequential"
+    """`submit()` returns when the call has ended; it ran in the caller's thread."""
+    CONCURRENT = "concurrent"
+    """Calls overlap in this process: they share its memory, so nothing is pickled."""
+    PARALLEL = "parallel"
+    """Calls run in other processes: calls and outcomes are pickled (by the core, before `submit()` sees them)."""
+
+
+class TaskExecutor(Protocol):
+    """What `TaskRunner.start()` yields: it serves one flow run, and its calls may be submitted from any thread."""
+
+    def submit(self, call: TaskCall, /) -> Future[Outcome]:
+        """Run a call.
+
+        Args:
+            call: a callable without arguments. It returns an outcome and never raises, whatever the task does.
+
+        Returns:
+            A future of the outcome. If the call is lost (its worker died), the future gets an exception.
+        """
+        ...
+
+
+@runtime_checkable
+class LocalTaskExecutor(TaskExecutor, Protocol):
+    """Capability: an executor in this process that takes jobs which report on their own, so that no future is made."""
+
+    def spawn(self, job: Callable[[], object], /) -> None:
+        """Run a job (it never raises) on one of the executor's slots; return without waiting for it."""
+        ...
+
+    def spawn_async(self, job: Callable[[], Coroutine[Any, Any, object]], context: Context, /) -> None:
+        """Run the coroutine that the job makes (it never raises), in a context, on an event loop of the executor's."""
+        ...
+
+
+@runtime_checkable
+class HelpableTaskExecutor(Protocol):
+    """Capability: a thread that waits for a job may run it itself."""
+
+    def help(self, job: Callable[[], object], /) -> bool:
+        """Run a job in the calling thread if one of the executor's slots is free; say whether it was run."""
+        ...
+
+
+@runtime_checkable
+class ReplacingTaskExecutor(Protocol):
+    """Capability: a slot whose job overran its time limit can be given to others."""
+
+    def abandon(self, job: Callable[[], object], /) -> None:
+        """Stop counting on a job that is running: replace its slot, and do not wait for it when stopping."""
+        ...
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=False)
+class TaskRunner(Options, abc.ABC):
+    """A recipe for a task executor: configuration only, immutable, comparable, picklable, usable by several flow runs.
+
+    To write one, subclass it: annotated class fields with defaults are its options. They are checked against their
+    annotations when a runner is made, and `validate()` may be overridden to check them together. A class that is
+    decorated with `@dataclass(frozen=True)` serves as well.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> class PoolTaskRunner(TaskRunner):
+        ...     concurrency = Concurrency.CONCURRENT
+        ...     threads: int = 4
+        ...
+        ...     def start(self):
+        ...         return ThreadPoolExecutor(self.threads)
+        >>> PoolTaskRunner(threads=2)
+        PoolTaskRunner(threads=2)
+        >>> PoolTaskRunner(threads=2).with_options(threads=4) == PoolTaskRunner()
+        True
+
+    Raises:
+        TaskRunnerOptionError: an option does not exist, or a value does not fit its annotation.
+        TaskRunnerError: the class does not say its `concurrency`.
+    """
+
+    concurrency: ClassVar[Concurrency]
+    """How the calls given to one executor relate to each other. Every class that can be started says this."""
+    api_version: ClassVar[int] = API_VERSION
+    """The version of this contract that the class was written for: write it as a number, `1`."""
+
+    @abc.abstractmethod
+    def start(self) -> AbstractContextManager[TaskExecutor]:
+        """Start what the calls of one flow run need; leaving the context stops all of it.
+
+        Returns:
+            A context manager whose value is the executor. It is entered once, and left in every case: success,
+            failure, interrupt. What a failed start has begun, it stops before it raises.
+
+        Raises:
+            TaskRunnerStartError: it cannot be started; the text says what to do.
+        """
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "concurrency" in vars(cls):
+            check_concurrency(cls)
+
+    def __post_init__(self) -> None:
+        check_concurrency(type(self))
+        super().__post_init__()
+
+
+def check_concurrency(runner: type[TaskRunner]) -> None:
+    """Refuse a class that does not say how its calls relate to each other.
+
+    Args:
+        runner: a class that is to be started.
+
+    Raises:
+        TaskRunnerError: it has no `concurrency`, or one that is no `Concurrency`.
+    """
+    declared = getattr(runner, "concurrency", None)
+    if not isinstance(declared, Concurrency):
+        have = f"`{runner.__name__}.concurrency` is {declared!r}" if declared else f"`{runner.__name__}` lacks it"
+        choice = ", ".join(f"Concurrency.{member.name}" for member in Concurrency)
+        raise TaskRunnerError(f"A task runner class sets `concurrency` to one of {choice}; {have}.")

@@ -1,0 +1,154 @@
+"""The contributor's menu: `nox -l` shows it, `nox` runs all that is starred, `nox -s NAME` runs one.
+
+Whatever tests, tests built wheels: the session `build` makes them once in each nox run, and the others install all
+three by file path, so that neither the source tree nor an unrelated `core` from a package index can be tested by
+mistake. Arguments after `--` go on to the tool: `nox -s "tests-3.12(core)" -- -k retries`.
+"""
+
+import os
+import shutil
+import tomllib
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PACKAGES = ["core", "runner-sequential", "runner-concurrent"]
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+# What the sessions install, in one place. The tools are pinned: a green tree stays green until somebody moves a pin.
+TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.27"]
+BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
+LINT = ["ruff==0.17.6"]
+LAYERS = ["import-linter==2.16"]
+TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+
+# A session sees neither the source tree nor the settings of the person who runs it.
+CLEAN: dict[str, str | None] = dict.fromkeys(["PYTHONPATH", *(n for n in os.environ if n.startswith("RIVERRUN_"))])
+
+nox.needs_version = ">=2025.10.14"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # a Python that is not installed is skipped, and nox says so
+
+
+def lowest_pins() -> list[str]:
+    """Every direct dependency, pinned to its lower bound; what has none is an error."""
+    pins: set[str] = set()
+    for package in PACKAGES:
+        project = tomllib.loads((ROOT / package / "pyproject.toml").read_text("utf-8"))["project"]
+        for line in project["dependencies"]:
+            requirement = Requirement(line)
+            if canonicalize_name(requirement.name) not in PACKAGES:
+                (bound,) = [spec.version for spec in requirement.specifier if spec.operator == ">="]
+                pins.add(f"{requirement.name}=={bound}")
+    return sorted(pins)
+
+
+def install(session: nox.Session, *others: str) -> None:
+    """Install the built wheels, all by path, with whatever else the session needs."""
+    wheels = sorted(str(wheel.relative_to(ROOT)) for wheel in DIST.glob("*.whl"))
+    if len(wheels) != len(PACKAGES):
+        session.error(f"expected one wheel for each of {PACKAGES} in dist/, found {wheels}")
+    # First without dependencies: in a reused environment (`nox -r`) pip would keep the last build of this version.
+    session.install("--force-reinstall", "--no-deps", *wheels)
+    session.install(*wheels, *others)
+    proof = (
+        "import importlib.metadata, importlib.util, sys\n"
+        f"for name in {PACKAGES}:\n"
+        "    assert importlib.metadata.distribution(name).read_text('direct_url.json'), f'{name} is not our wheel'\n"
+        "origin = importlib.util.find_spec('riverrun').origin\n"
+        "assert origin.startswith(sys.prefix), f'riverrun comes from {origin}, not from the wheel'\n"
+    )
+    session.run("python", "-c", proof, env=CLEAN, log=False)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build each package: the sdist, and from it the wheel, into dist/."""
+    session.install(*BUILD)
+    shutil.rmtree(DIST, ignore_errors=True)
+    for package in PACKAGES:
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), package, silent=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, rules and format; `nox -s lint -- --fix` mends what it can."""
+    session.install(*LINT)
+    if session.posargs == ["--fix"]:
+        session.run("ruff", "check", "--fix", "--exit-zero", "--quiet", ".")
+        session.run("ruff", "format", ".")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Water flows down: import-linter checks who may import whom."""
+    session.install(*LAYERS)
+    sources = os.pathsep.join(str(ROOT / package / "src") for package in PACKAGES)  # read, never run
+    session.run("lint-imports", "--config", "pyproject.toml", "--no-cache", env={"PYTHONPATH": sources})
+
+
+@nox.session(requires=["build"])
+def types(session: nox.Session) -> None:
+    """Mypy, strict, on the sources; pyright on the public face."""
+    install(session, *TEST, *TYPES)
+    session.run("mypy")
+    if not list(ROOT.glob("core/tests/typing/*.py")):
+        session.error("core/tests/typing has no file: pyright would pass without looking at anything")
+    # Pyright sees what a user's does: the installed wheels. It is bundled, with its node, and asks no server.
+    python = shutil.which("python", path=session.bin)
+    session.run("pyright", "--pythonpath", str(python), env={"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"})
+
+
+@nox.session(python=PYTHONS, requires=["build"])
+@nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
+def tests(session: nox.Session, package: str) -> None:
+    """The tests of one package, on one Python, with the newest dependencies."""
+    install(session, *TEST)
+    session.run("pytest", f"{package}/tests", *session.posargs, env=CLEAN)
+
+
+@nox.session(python=PYTHONS[0], requires=["build"])
+def lowest(session: nox.Session) -> None:
+    """The tests of all packages, on the lowest Python, with the lowest direct dependencies."""
+    install(session, *TEST, *lowest_pins())
+    session.run("pytest", *(f"{package}/tests" for package in PACKAGES), *session.posargs, env=CLEAN)
+
+
+@nox.session(requires=["build"])
+def integration(session: nox.Session) -> None:
+    """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
+    install(session, *TEST)
+    session.run("pytest", "tests-integration", *session.posargs, env=CLEAN | {"WHEELHOUSE": str(DIST)})
+
+
+@nox.session(requires=["build"])
+def docs(session: nox.Session) -> None:
+    """The examples in README files, docs and docstrings, run as tests."""
+    install(session, *TEST)
+    pages = ["README.md", "CONTRIBUTING.md", "docs", *(f"{package}/README.md" for package in PACKAGES)]
+    imports = ["riverrun", *(package.replace("-", "_") for package in PACKAGES if package != "core")]
+    doctests = ["--doctest-modules", "--ignore-glob=*/riverrun/task_runner.py", "--pyargs", *imports]
+    # `riverrun.task_runner` is left out: all it does is to say, on import, that the name is `riverrun.task_runners`.
+    session.run("pytest", *pages, *doctests, *session.posargs, env=CLEAN)
+
+
+@nox.session(requires=["build"])
+def demo(session: nox.Session) -> None:
+    """A flow over every module of this Python's standard library; `-- --runner sequential` for another runner."""
+    install(session)
+    session.run("riverrun", "run", "examples/stdlib_census.py:census", *session.posargs, env=CLEAN)
+
+
+@nox.session(requires=["build"], default=False)
+def bench(session: nox.Session) -> None:
+    """The figures, each beside its raw baseline; takes minutes, wants a quiet machine."""
+    install(session)
+    session.run("python", "benchmarks/run.py", *session.posargs, env=CLEAN)

@@ -1,0 +1,136 @@
+"""A bounded pool of threads for jobs that report on their own.
+
+::
+
+    spawn(job) --> queue --> a worker takes a token (a slot), runs jobs until the queue is empty, gives it back
+    help(job)  --> the calling thread takes a token, if one is free, and runs the job itself
+
+There are as many tokens as slots, so the bound holds for workers and helpers together. A worker that hands over to
+another job at its end (the last upstream of a task, say) runs that job next, without a trip through the queue.
+"""
+
+from __future__ import annotations
+
+import threading
+from _queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Job = Callable[[], object]
+
+
+class _Worker(threading.local):
+    """What a thread knows of itself, if it is a worker."""
+
+    pool: ThreadPool | None = None
+    next: Job | None = None
+
+
+_this_thread = _Worker()
+
+
+class ThreadPool:
+    """Runs jobs on at most so many threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+        for _ in range(size):
+            self._tokens.put(None)
+        self._lock = threading.Lock()
+        self._running: dict[threading.Thread, Job | None] = {}
+        """The workers that are counted on, each with its present job."""
+        self._idle: list[None] = []
+        """One entry for each worker that waits for a job. (Appending and popping are atomic; counting is not.)"""
+
+    def spawn(self, job: Job) -> None:
+        """Run a job soon."""
+        if _this_thread.pool is self and _this_thread.next is None:
+            _this_thread.next = job
+            return
+        self._queue.put(job)
+        if not self._idle and len(self._running) < self._size:
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        with self._lock:
+            if len(self._running) >= self._size:
+                return
+            worker = threading.Thread(target=self._work, name="riverrun-worker", daemon=True)
+            self._running[worker] = None
+        worker.start()
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        _this_thread.pool = self
+        queue, running = self._queue, self._running
+        while True:
+            self._idle.append(None)
+            job = queue.get()
+            self._idle.pop()
+            if job is None:
+                break
+            # Whoever put the next job may have seen this worker idle a moment ago, and have started no other for it.
+            if not self._idle and len(running) < self._size and not queue.empty():
+                self._start_worker()
+            self._tokens.get()
+            if not self._run_on(me, job):
+                return
+            self._tokens.put(None)
+        queue.put(None)  # one None ends them all: each passes it on
+
+    def _run_on(self, me: threading.Thread, job: Job | None) -> bool:
+        """Run one job after the other until there is none; false if this worker was given up meanwhile."""
+        here, queue, running = _this_thread, self._queue, self._running
+        while job is not None:
+            running[me] = job
+            job()
+            if me not in running:  # another thread has this slot, and its token
+                return False
+            job = here.next
+            here.next = None
+            if job is None:
+                try:
+                    job = queue.get_nowait()
+                except Empty:
+                    break
+        else:
+            queue.put(None)  # the pool stops: `_work` is to see that
+        running[me] = None
+        return True
+
+    def help(self, job: Job) -> bool:
+        """Run a job in the calling thread, if a slot is free."""
+        try:
+            self._tokens.get_nowait()
+        except Empty:
+            return False
+        try:
+            job()
+        finally:
+            self._tokens.put(None)
+        return True
+
+    def abandon(self, job: Job) -> None:
+        """Give the slot of a job that is running to others."""
+        with self._lock:
+            worker = next((worker for worker, running in self._running.items() if running is job), None)
+            if worker is None:
+                return
+            del self._running[worker]
+        self._tokens.put(None)
+        if not self._queue.empty():
+            self._start_worker()
+
+    def stop(self) -> None:
+        """End the workers; those that were given up are not waited for."""
+        with self._lock:
+            workers = list(self._running)
+            self._size = 0  # no more of them are started
+        self._queue.put(None)
+        for worker in workers:
+            if worker is not threading.current_thread():
+                worker.join()

@@ -1,0 +1,94 @@
+"""One task after the other, in the thread that calls: a debugger and a traceback land in user code."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from riverrun.abc import Concurrency, TaskRunner
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterator
+    from concurrent.futures import Future
+    from contextvars import Context
+
+
+class SequentialTaskRunner(TaskRunner):
+    """Runs each task to its end before its call returns.
+
+    Example:
+        >>> from riverrun import flow, task
+        >>> from riverrun.task_runners import SequentialTaskRunner
+        >>> @task
+        ... def say(word):
+        ...     print(word)
+        >>> @flow(task_runner=SequentialTaskRunner())
+        ... def speech():
+        ...     for word in ("one", "after", "the", "other"):
+        ...         say(word)
+        >>> speech()
+        one
+        after
+        the
+        other
+    """
+
+    concurrency: ClassVar[Concurrency] = Concurrency.SEQUENTIAL
+
+    @contextmanager
+    def start(self) -> Iterator[SequentialTaskExecutor]:
+        """Start an executor; it has nothing to stop but the event loop, if a task was async."""
+        executor = SequentialTaskExecutor()
+        try:
+            yield executor
+        finally:
+            executor.close()
+
+
+class SequentialTaskExecutor:
+    """Runs what it is given, at once."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+
+    def submit(self, call: Callable[[], Any], /) -> Future[Any]:
+        """Run a call, and give a future that is done."""
+        from concurrent.futures import Future
+
+        future: Future[Any] = Future()
+        future.set_result(call())
+        return future
+
+    def spawn(self, job: Callable[[], object], /) -> None:
+        """Run a job."""
+        job()
+
+    def spawn_async(self, job: Callable[[], Coroutine[Any, Any, object]], context: Context, /) -> None:
+        """Run a coroutine to its end, on one loop for all of them, so that they can share its clients."""
+        import asyncio
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._run(job, context)
+            return
+        # A loop runs in this thread (a notebook's, say), and no other can: this one thread waits for another.
+        thread = threading.Thread(target=self._run, args=(job, context), name="riverrun-sequential-loop", daemon=True)
+        thread.start()
+        thread.join()
+
+    def _run(self, job: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
+        import asyncio
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        loop = self._runner.get_loop()
+        # Not Runner.run(): that turns Ctrl-C into a cancellation, which would be the task's and not the flow's.
+        loop.run_until_complete(loop.create_task(job(), context=context))
+
+    def close(self) -> None:
+        """Close the event loop, if there is one."""
+        if self._runner is not None:
+            self._runner.close()
