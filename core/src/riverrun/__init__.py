@@ -8,19 +8,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from riverrun._flow_runs import FlowRun
-    from riverrun._flows import Flow, flow
-    from riverrun._futures import TaskFuture, TaskRun
-    from riverrun._inputs import allow_failure, quote, unmapped
-    from riverrun._logging import get_run_logger
-    from riverrun._mapping import TaskFutureList
-    from riverrun._retries import exponential_backoff
-    from riverrun._tasks import Task, task
-    from riverrun._waiting import as_completed, gather, wait
-    from riverrun.abc import Concurrency, TaskRunner
-    from riverrun.exceptions import *  # noqa: F403 - each is listed below
-    from riverrun.hookspecs import hookimpl
-    from riverrun.states import State
+    # `x as x` tells type checkers that the name is meant for users.
+    from riverrun._flow_runs import FlowRun as FlowRun
+    from riverrun._flows import Flow as Flow
+    from riverrun._flows import flow as flow
+    from riverrun._futures import TaskFuture as TaskFuture
+    from riverrun._futures import TaskRun as TaskRun
+    from riverrun._inputs import allow_failure as allow_failure
+    from riverrun._inputs import quote as quote
+    from riverrun._inputs import unmapped as unmapped
+    from riverrun._logging import get_run_logger as get_run_logger
+    from riverrun._mapping import TaskFutureList as TaskFutureList
+    from riverrun._retries import exponential_backoff as exponential_backoff
+    from riverrun._tasks import Task as Task
+    from riverrun._tasks import task as task
+    from riverrun._waiting import as_completed as as_completed
+    from riverrun._waiting import gather as gather
+    from riverrun._waiting import wait as wait
+    from riverrun.abc import Concurrency as Concurrency
+    from riverrun.abc import TaskRunner as TaskRunner
+    from riverrun.exceptions import BlockingCallError as BlockingCallError
+    from riverrun.exceptions import CancelledError as CancelledError
+    from riverrun.exceptions import ConfigurationError as ConfigurationError
+    from riverrun.exceptions import CrashedRun as CrashedRun
+    from riverrun.exceptions import FailedRun as FailedRun
+    from riverrun.exceptions import IncompatibleTaskRunner as IncompatibleTaskRunner
+    from riverrun.exceptions import MappingError as MappingError
+    from riverrun.exceptions import MappingLengthMismatch as MappingLengthMismatch
+    from riverrun.exceptions import MappingMissingIterable as MappingMissingIterable
+    from riverrun.exceptions import MissingContextError as MissingContextError
+    from riverrun.exceptions import NotReadyError as NotReadyError
+    from riverrun.exceptions import ParameterTypeError as ParameterTypeError
+    from riverrun.exceptions import RemoteTaskError as RemoteTaskError
+    from riverrun.exceptions import ReservedArgumentError as ReservedArgumentError
+    from riverrun.exceptions import ResultTimeout as ResultTimeout
+    from riverrun.exceptions import RiverrunError as RiverrunError
+    from riverrun.exceptions import RunError as RunError
+    from riverrun.exceptions import RunTimeout as RunTimeout
+    from riverrun.exceptions import SettingsError as SettingsError
+    from riverrun.exceptions import TaskRunnerConflict as TaskRunnerConflict
+    from riverrun.exceptions import TaskRunnerError as TaskRunnerError
+    from riverrun.exceptions import TaskRunnerLoadError as TaskRunnerLoadError
+    from riverrun.exceptions import TaskRunnerNotFound as TaskRunnerNotFound
+    from riverrun.exceptions import TaskRunnerNotInstalled as TaskRunnerNotInstalled
+    from riverrun.exceptions import TaskRunnerOptionError as TaskRunnerOptionError
+    from riverrun.exceptions import TaskRunnerStartError as TaskRunnerStartError
+    from riverrun.exceptions import TaskSerializationError as TaskSerializationError
+    from riverrun.exceptions import UnfinishedRun as UnfinishedRun
+    from riverrun.exceptions import WorkerLost as WorkerLost
+    from riverrun.hookspecs import hookimpl as hookimpl
+    from riverrun.states import State as State
 
 _EXCEPTIONS = (
     "BlockingCallError",

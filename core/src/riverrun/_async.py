@@ -82,7 +82,6 @@ class AsyncioLoop(Loop):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop = loop
-        self._tasks: set[asyncio.Task[object]] = set()  # asyncio itself keeps weak references only
 
     def _wake_loop(self) -> None:
         try:
@@ -91,9 +90,9 @@ class AsyncioLoop(Loop):
             self._inbox.clear()
 
     def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
-        task = self._loop.create_task(function(), context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # Nothing is kept here, though asyncio itself keeps weak references only: the coroutine's submission is among the
+        # live ones of its flow run, and refers to the task by its `Cancellation`.
+        self._loop.create_task(function(), context=context)
 
     def waiter(self) -> Waiter:
         return _AsyncioWaiter(self, self._loop)
@@ -215,45 +214,39 @@ def _in_thread(context: Context, function: Callable[[], T]) -> T:
     return result[0]
 
 
-class Cancellation:
-    """A context manager around what one coroutine awaits; `cancel()` stops that, from any thread."""
-
-    __slots__ = ("_scope", "_task", "_token", "requested")
-
-    def __enter__(self) -> Cancellation:
-        self.requested = False
-        if running_library() == "trio":
-            import trio
-
-            self._task = None
-            self._token = trio.lowlevel.current_trio_token()
-            self._scope = trio.CancelScope()
-            self._scope.__enter__()
-        else:
-            import asyncio
-
-            self._task = asyncio.current_task()
-        return self
-
-    def __exit__(self, *exc_info: Any) -> bool | None:
-        if self._task is None:
-            return self._scope.__exit__(*exc_info)
-        self._task = None
+def asyncio_task() -> Any:
+    """Give the asyncio task that runs now; None under trio."""
+    try:
+        return sys.modules["asyncio"].current_task()
+    except (KeyError, RuntimeError):
         return None
 
-    def cancel(self) -> bool:
-        """Cancel soon; false if there is nothing left to cancel."""
-        task = self._task
-        self.requested = True
-        try:
-            if task is None:
-                self._token.run_sync_soon(self._scope.cancel)
-            else:
-                task.get_loop().call_soon_threadsafe(self._cancel_task)
-        except (AttributeError, RuntimeError):  # the block has been left, or the loop is closed
-            return False
-        return True
 
-    def _cancel_task(self) -> None:
-        if self._task is not None:  # checked on the loop's thread: what the task does after the block is not cancelled
-            self._task.cancel()
+class TrioCancellation:
+    """What stops one coroutine under trio, from any thread: a cancel scope around what it awaits."""
+
+    def __init__(self) -> None:
+        import trio
+
+        self.scope = trio.CancelScope()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def cancel(self) -> None:
+        """Cancel soon."""
+        self._token.run_sync_soon(self.scope.cancel)
+
+
+def stop(handle: Any) -> bool:
+    """Stop a running attempt by its handle, from any thread; false if it cannot be stopped any more.
+
+    Args:
+        handle: an asyncio task, a `TrioCancellation`, or what an executor gave for a call.
+    """
+    get_loop = getattr(handle, "get_loop", None)
+    try:
+        if get_loop is not None:
+            get_loop().call_soon_threadsafe(handle.cancel)
+            return True
+        return handle.cancel() is not False
+    except RuntimeError:  # the loop is closed, or the trio run is over
+        return False

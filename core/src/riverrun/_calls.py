@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
     from contextvars import Context
-    from types import TracebackType
 
 
 class Outcome:
@@ -45,6 +44,12 @@ class Outcome:
         self.packed: bytes | None = None
 
 
+def call_in_scope(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function inside a scope, in a context that is not used for anything else."""
+    current_scope.set(scope)
+    return function(*args, **kwargs)
+
+
 def execute(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
     """Call a function inside a scope; whatever it raises is in the outcome, its traceback beginning in its own code."""
     token = current_scope.set(scope)
@@ -54,7 +59,7 @@ def execute(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwa
         with _logging.prints_logged(scope, wanted=scope.log_prints):
             return Outcome(function(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001 - an outcome is a value; the engine knows what to do with each kind
-        return Outcome(None, error.with_traceback(_from_user_code(error.__traceback__)))
+        return Outcome(None, from_user_code(error))
     finally:
         current_scope.reset(token)
 
@@ -76,7 +81,7 @@ async def execute_async(
                 return Outcome(await function(*args, **kwargs))
             return await _within(timeout, function, args, kwargs)
     except BaseException as error:  # noqa: BLE001
-        return Outcome(None, error.with_traceback(_from_user_code(error.__traceback__)))
+        return Outcome(None, from_user_code(error))
     finally:
         current_scope.reset(token)
 
@@ -96,11 +101,12 @@ def timed_out(timeout: float) -> RunTimeout:
     return RunTimeout(f"Task run exceeded timeout of {float(timeout)} seconds")
 
 
-def _from_user_code(traceback: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of this module at the top of a traceback."""
-    while traceback is not None and traceback.tb_next is not None and traceback.tb_frame.f_globals is globals():
+def from_user_code(error: BaseException) -> BaseException:
+    """Let an exception's traceback begin in the code of the user: our frames at its top say nothing."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None and traceback.tb_frame.f_globals.get("__package__") == "riverrun":
         traceback = traceback.tb_next
-    return traceback
+    return error.with_traceback(traceback)
 
 
 class TaskScope:
@@ -272,7 +278,8 @@ def _packed_error(error: BaseException) -> bytes:
     except Exception:  # noqa: BLE001, S110 - whatever goes wrong in user classes here, the text below travels
         pass
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    substitute = RemoteTaskError(f"{kind}: {error} (this exception cannot be pickled; its traceback is in the notes)")
+    text_of_it = text.rpartition("\n")[2].partition(": ")[2]  # `traceback` copes with a `__str__` that raises
+    substitute = RemoteTaskError(f"{kind}: {text_of_it} (this exception cannot be pickled; its traceback is in the notes)")
     return bytes(cloudpickle.dumps((substitute, text)))
 
 

@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from riverrun import _inputs
-from riverrun._engine import describe
+from riverrun._endings import describe
 from riverrun._futures import TaskFuture
-from riverrun.exceptions import CancelledError, UnfinishedRun
-from riverrun.states import Cancelled, Completed, Failed, State, aggregate
+from riverrun.exceptions import CancelledError, CrashedRun, UnfinishedRun
+from riverrun.states import Cancelled, Completed, Crashed, Failed, State, aggregate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,14 @@ def failed(flow_run: FlowRun, error: BaseException) -> State:
     return Failed(f"Flow run encountered an exception: {describe(error)}", error)
 
 
+def interrupted(error: BaseException) -> State:
+    """Give the state for an interrupt: of the process, or of the coroutine around an async flow."""
+    if type(error).__name__ in {"CancelledError", "Cancelled"}:
+        return Cancelled("Flow run was cancelled.")
+    text = f"Flow run was interrupted: {type(error).__name__}."
+    return Crashed(text, CrashedRun(text))
+
+
 def conclude(flow_run: FlowRun, outcome: Outcome) -> State:
     """Give the final state of an attempt whose function has ended, and whose runs are all final.
 
@@ -37,11 +45,11 @@ def conclude(flow_run: FlowRun, outcome: Outcome) -> State:
             raise outcome.error
         return failed(flow_run, outcome.error)
     value = outcome.value
-    if isinstance(value, State):
+    if isinstance(value, State) and value.is_final():
         return value
     if value is None:
         return _aggregate(flow_run, [run.state for run in flow_run.runs[flow_run.first_run :]], None)
-    found = [upstream for upstream, _ in _inputs.find([value]) if not isinstance(upstream, _inputs.Annotation)]
+    found = _inputs.upstreams_in([value])
     if not found:
         return Completed(data=value)
     for future in found:

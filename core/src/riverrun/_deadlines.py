@@ -55,34 +55,3 @@ def interrupted_after(seconds: float) -> Iterator[Deadline]:
         deadline.armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-
-
-class Terminated(SystemExit):
-    """SIGTERM, as an exception, so that everything is stopped on the way out; the exit status is 143."""
-
-    is_termination = True
-
-    def __init__(self) -> None:
-        super().__init__(143)
-
-
-@contextmanager
-def termination_raised() -> Iterator[None]:
-    """Raise `Terminated` in the main thread at SIGTERM; a handler of the application's stays in force."""
-    import signal
-
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
-
-    def terminate(*_: Any) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

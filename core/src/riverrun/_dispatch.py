@@ -25,7 +25,7 @@ from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, R
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from riverrun._engine import Home, Submission
+    from riverrun._submissions import Submission
     from riverrun.abc import TaskExecutor
 
     Dispatch = Callable[[Submission], None]
@@ -114,7 +114,10 @@ class _OnLoop:
         self._loop = loop
 
     def __call__(self, job: Submission) -> None:
-        self._loop.call(lambda: self._loop.start(job.run_async, job.context))
+        if self._loop.is_here():
+            self._loop.start(job.run_async, job.context)
+        else:
+            self._loop.call(lambda: self._loop.start(job.run_async, job.context))
 
 
 class _Line:

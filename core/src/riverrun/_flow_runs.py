@@ -1,27 +1,22 @@
 """The life of a flow run: parameters, task runner, body, the wait for all that was submitted, the final state.
 
-`run_sync` and `run_async` are the two doors; what they share is plain code in `FlowRun`.
+What is here is plain code; `_drivers` has the two doors, for sync and for async flows.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from riverrun import _async, _inputs, _logging, _names, _plugins, _settings
-from riverrun._calls import Outcome, execute, execute_async
-from riverrun._conclusions import conclude, failed
+from riverrun import _inputs, _logging, _names, _settings
 from riverrun._context import current_scope
-from riverrun._deadlines import interrupted_after, termination_raised
 from riverrun._dispatch import connect
-from riverrun._engine import Home, run_hook
-from riverrun._futures import TaskFuture, check_may_block
+from riverrun._endings import run_hook
+from riverrun._engine import Home
+from riverrun._futures import TaskFuture
 from riverrun._parameters import Validator
-from riverrun._waiting import all_done
-from riverrun.abc import Concurrency
 from riverrun.exceptions import CrashedRun, RunTimeout, TaskRunnerError, TaskRunnerStartError
 from riverrun.states import PENDING, RUNNING, Cancelled, Crashed, State, TimedOut
 
@@ -31,8 +26,6 @@ if TYPE_CHECKING:
     from riverrun._flows import Flow
     from riverrun.abc import TaskRunner
 
-GRACE: Final = 1.0
-"""How long runs that cannot be stopped may go on after an interrupt, in seconds, before the flow leaves them."""
 MAX_DEPTH: Final = 50
 """How many flow runs may be inside each other: a flow that calls itself without end gets a clear error, early enough
 that the interpreter's own stack is not used up first."""
@@ -118,8 +111,8 @@ class FlowRun(Home):
 
     def futures_among_arguments(self) -> list[TaskFuture[Any]]:
         """Give the futures that have to be final before the flow can begin."""
-        found = _inputs.find([*self._args, *self._kwargs.values(), self._wait_for])
-        return [future for future, _ in found if isinstance(future, TaskFuture)]
+        found = _inputs.upstreams_in([*self._args, *self._kwargs.values(), self._wait_for])
+        return [upstream for upstream in found if isinstance(upstream, TaskFuture)]
 
     def prepare(self) -> None:
         """Make the parameters, and the name, from the arguments; every future among them is final.
@@ -194,18 +187,14 @@ class FlowRun(Home):
 
     def stop_taking(self, state: State) -> None:
         """Take no more calls, cancel what has not started, and ask what can be stopped to stop."""
-        with self.lock:
-            self.closed = state
-            live = list(self.live.values())
-        for job in live:
+        self.closed = state
+        for job in list(self.live.values()):
             job.cancel()
 
     def leave_running(self) -> None:
         """End what is still running: it takes a final state now, whatever its code does later."""
-        with self.lock:
-            live = list(self.live.values())
         text = f"{self.label.capitalize()} ended while this task run was running."
-        for job in live:
+        for job in list(self.live.values()):
             job.abort(Crashed(text, CrashedRun(text)))
 
     def overrun(self) -> None:
@@ -222,208 +211,9 @@ class FlowRun(Home):
         self.state = state
         level = logging.INFO if state.is_completed() else logging.WARNING if state.is_cancelled() else logging.ERROR
         kind = "Flow run" if self.parent is None else "Subflow run"
-        self._log(level, f"{kind} %r finished in state %r", self.name, state)
+        if _logging.flow_logger.isEnabledFor(level):  # the name is not made for nobody
+            self._log(level, f"{kind} %r finished in state %r", self.name, state)
         for hook in self.flow.hooks_for(state):
             run_hook(hook, self.flow, self, state)
         if state.is_completed():
             self.state = state.with_data(None)  # the record keeps no value
-
-
-def interrupted(error: BaseException) -> State:
-    """Give the state for an interrupt: of the process, or of the coroutine around an async flow."""
-    if type(error).__name__ in {"CancelledError", "Cancelled"}:
-        return Cancelled("Flow run was cancelled.")
-    text = f"Flow run was interrupted: {type(error).__name__}."
-    return Crashed(text, CrashedRun(text))
-
-
-def run_sync(flow_run: FlowRun) -> State:
-    """Run a flow whose function is sync, in this thread.
-
-    Raises:
-        BaseException: an interrupt (KeyboardInterrupt, SystemExit), after everything was stopped. What the flow
-            itself raised is in the state.
-    """
-    interrupt: BaseException | None = None
-    with termination_raised() if flow_run.parent is None else ExitStack():
-        try:
-            state = _run_sync(flow_run)
-        except Exception as error:  # noqa: BLE001 - it becomes the state
-            state = failed(flow_run, error)
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            state, interrupt = interrupted(error), error
-        flow_run.end(state)
-    if interrupt is not None:
-        raise interrupt
-    return state
-
-
-def _run_sync(flow_run: FlowRun) -> State:
-    for future in flow_run.futures_among_arguments():
-        if not future.done():
-            check_may_block(future, f"{flow_run.flow.name}(future)", f"{flow_run.flow.name}(await future)")
-            future.wait()
-    try:
-        flow_run.prepare()
-    finally:
-        flow_run.begin()
-    with flow_run.task_runner_started(_plugins.resolve(flow_run.flow.task_runner)):
-        try:
-            while True:
-                state = _attempt_sync(flow_run)
-                delay = flow_run.delay_before_retry(state)
-                if delay is None:
-                    return state
-                time.sleep(delay)
-        except BaseException as error:
-            _stop_after(flow_run, error)
-            raise
-
-
-def _attempt_sync(flow_run: FlowRun) -> State:
-    flow_run.attempt()
-    flow = flow_run.flow
-    args, kwargs = flow.signature.to_call(flow_run.parameters)
-    timeout = flow.timeout_seconds
-    if timeout is None:
-        outcome = execute(flow_run, flow.fn, args, kwargs)
-        _wait_for_all(flow_run)
-        return conclude(flow_run, outcome)
-    passed = threading.Event()
-
-    def overrun() -> None:
-        passed.set()
-        flow_run.overrun()
-
-    flow_run.timers.call_later(timeout, overrun)
-    with interrupted_after(timeout) as deadline:
-        outcome = execute(flow_run, flow.fn, args, kwargs)
-        _wait_for_all(flow_run)
-    if deadline.passed:
-        overrun()
-    return flow_run.timed_out() if passed.is_set() else conclude(flow_run, outcome)
-
-
-def _wait_for_all(flow_run: FlowRun, timeout: float = -1) -> None:
-    """Wait until everything that was submitted is final; `timeout` in seconds, -1 for as long as it takes."""
-    for source in list(flow_run.unread):
-        source.read_all()
-    woken = threading.Lock()
-    woken.acquire()
-    if flow_run.when_idle(woken.release):
-        woken.acquire(timeout=timeout)
-
-
-def _stop_after(flow_run: FlowRun, error: BaseException) -> None:
-    """Stop everything after an interrupt: at once what can be stopped; the rest has a short grace, then it is left."""
-    flow_run.unread.clear()
-    flow_run.stop_taking(interrupted(error))
-    try:
-        _wait_for_all(flow_run, GRACE)
-    except BaseException:  # noqa: BLE001, S110 - a second interrupt: no grace; the first one is raised
-        pass
-    flow_run.leave_running()
-
-
-async def run_async(flow_run: FlowRun) -> State:
-    """Run a flow whose function is async, on the running loop. Raises as `run_sync` does."""
-    interrupt: BaseException | None = None
-    with termination_raised() if flow_run.parent is None else ExitStack():
-        try:
-            state = await _run_async(flow_run)
-        except Exception as error:  # noqa: BLE001 - it becomes the state
-            state = failed(flow_run, error)
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            state, interrupt = interrupted(error), error
-        flow_run.end(state)
-    if interrupt is not None:
-        raise interrupt
-    return state
-
-
-async def _run_async(flow_run: FlowRun) -> State:
-    flow_run.loop = loop = _async.current_loop()
-    await all_done(flow_run.futures_among_arguments())
-    try:
-        flow_run.prepare()
-    finally:
-        flow_run.begin()
-    runner = _plugins.resolve(flow_run.flow.task_runner)
-    state: State | None = None
-    error: BaseException | None = None
-    with ExitStack() as stack:
-        started = flow_run.task_runner_started(runner)
-        if runner.concurrency is Concurrency.PARALLEL:  # starting processes takes long enough to hold up a loop
-            import anyio
-
-            await anyio.to_thread.run_sync(started.__enter__)
-            stack.push(started)
-        else:
-            stack.enter_context(started)
-        # Nothing is raised across the loop's nursery: trio would wrap it in a group.
-        async with _async.opened(loop):
-            try:
-                state = await _attempts_async(flow_run)
-            except BaseException as exception:  # noqa: BLE001 - raised below
-                error = exception
-                await _stop_after_async(flow_run, exception)
-        if error is not None:
-            raise error
-    assert state is not None
-    return state
-
-
-async def _attempts_async(flow_run: FlowRun) -> State:
-    import anyio
-
-    while True:
-        state = await _attempt_async(flow_run)
-        delay = flow_run.delay_before_retry(state)
-        if delay is None:
-            return state
-        await anyio.sleep(delay)
-
-
-async def _attempt_async(flow_run: FlowRun) -> State:
-    flow_run.attempt()
-    flow = flow_run.flow
-    args, kwargs = flow.signature.to_call(flow_run.parameters)
-    if flow.timeout_seconds is None:
-        outcome = await execute_async(flow_run, flow.fn, args, kwargs, None)
-        if _is_interrupt(outcome):
-            raise outcome.error  # type: ignore[misc]
-        await _wait_for_all_async(flow_run)
-        return conclude(flow_run, outcome)
-    import anyio
-
-    with anyio.move_on_after(flow.timeout_seconds) as deadline:
-        outcome = await execute_async(flow_run, flow.fn, args, kwargs, None)
-        if _is_interrupt(outcome):
-            raise outcome.error  # type: ignore[misc]
-        await _wait_for_all_async(flow_run)
-    if deadline.cancelled_caught:
-        flow_run.overrun()
-        return flow_run.timed_out()
-    return conclude(flow_run, outcome)
-
-
-def _is_interrupt(outcome: Outcome) -> bool:
-    return outcome.error is not None and not isinstance(outcome.error, Exception)
-
-
-async def _wait_for_all_async(flow_run: FlowRun) -> None:
-    for source in list(flow_run.unread):
-        source.read_all()
-    waiter = _async.current_loop().waiter()
-    if flow_run.when_idle(waiter.wake):
-        await waiter.wait()
-
-
-async def _stop_after_async(flow_run: FlowRun, error: BaseException) -> None:
-    import anyio
-
-    flow_run.unread.clear()
-    flow_run.stop_taking(interrupted(error))
-    with anyio.move_on_after(GRACE, shield=True):
-        await _wait_for_all_async(flow_run)
-    flow_run.leave_running()

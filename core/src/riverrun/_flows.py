@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cas
 
 from riverrun import _async, _names, _retries
 from riverrun._context import current_scope
-from riverrun._flow_runs import FlowRun, run_async, run_sync
+from riverrun._drivers import run_async, run_sync
+from riverrun._flow_runs import FlowRun
 from riverrun._parameters import Parameters, check_function, is_async
 from riverrun._tasks import Task, check_options, checked_hooks, found
 from riverrun.exceptions import MissingContextError
@@ -16,9 +17,9 @@ from riverrun.exceptions import MissingContextError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from riverrun._engine import Submission
     from riverrun._futures import TaskFuture
     from riverrun._retries import Delays
+    from riverrun._submissions import Submission
     from riverrun.abc import TaskRunner
     from riverrun.states import State
 
@@ -199,7 +200,7 @@ class _Beside:
 
     def enter(self, job: Submission) -> None:
         """Start it; called when its upstreams are done."""
-        job.dispatch_with(self._start)
+        job.dispatch(self._start)
 
     def leave(self, job: Submission) -> None:
         """Do nothing: there is no line behind it."""

@@ -7,8 +7,7 @@ They are two objects so that a value lives exactly as long as somebody can ask f
 from __future__ import annotations
 
 import threading
-import time
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar
 
 from riverrun import _async, _logging, _names
 from riverrun._inputs import Upstream
@@ -25,9 +24,16 @@ class Home(Protocol):
     """What a future needs of the flow run it belongs to."""
 
     id: str
-    lock: threading.Lock
     loop: _async.Loop | None
     """The event loop of an async flow; None for a sync one."""
+    live: Any
+    """What is not final, by number."""
+    finishing: set[Any]
+    """What the end of the flow waits for besides."""
+
+    def tell_if_idle(self) -> None:
+        """Look whether this is the end."""
+        ...
 
 
 class Job(Protocol):
@@ -41,8 +47,8 @@ class Job(Protocol):
         """Cancel the run; say whether that was possible."""
         ...
 
-    def is_running(self) -> bool:
-        """Say whether an executor that keeps this to itself has started the call."""
+    def present_state(self) -> State:
+        """Give the state of a run that is not final."""
         ...
 
 
@@ -58,28 +64,45 @@ class NamedTask(Protocol):
         ...
 
 
+_LOCKS: Final = tuple(threading.Lock() for _ in range(64))
+"""Shared by all runs, by number: one lock each would cost memory, and one for all would make threads wait."""
+
+
 class TaskRun:
     """The record of one task run: scalars only, never its arguments or its value.
 
     Attributes:
-        state: the present state; without the value, which only the future has.
+        final: the final state, without the value, which only the future has; None before.
         start_time: when the first attempt began, in seconds since the epoch; None before.
         end_time: when the run became final, in seconds since the epoch; None before.
         run_count: how many attempts have begun.
     """
 
-    __slots__ = ("_name", "end_time", "flow_run", "index", "number", "run_count", "start_time", "state", "task")
+    __slots__ = ("_name", "end_time", "final", "flow_run", "index", "number", "run_count", "start_time", "task")
 
     def __init__(self, flow_run: Home, task: NamedTask, number: int, index: int, name: str | None = None) -> None:
         self.flow_run = flow_run
         self.task = task
         self.number = number
         self.index = index
-        self.state: State = PENDING
+        self.final: State | None = None
         self.run_count = 0
         self.start_time: float | None = None
         self.end_time: float | None = None
         self._name = name
+
+    @property
+    def state(self) -> State:
+        """The present state; without the value, which only the future has."""
+        if self.final is None:
+            job: Job | None = self.flow_run.live.get(self.number)
+            return self.final or (PENDING if job is None else job.present_state())
+        return self.final
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Guards what happens to the run off the common way; never held while anything else is called."""
+        return _LOCKS[self.number & 63]
 
     @property
     def id(self) -> str:
@@ -127,7 +150,8 @@ class TaskFuture(Upstream, Generic[R_co]):
         self._run = run
         self._job = job
         self._value: Any = None
-        self._callbacks: list[Callable[[TaskFuture[Any]], object]] | None = None
+        self._callbacks: Any = None
+        """None, one callback, or a list of them: most futures have at most one."""
 
     @property
     def task_run_id(self) -> str:
@@ -148,16 +172,11 @@ class TaskFuture(Upstream, Generic[R_co]):
     def state(self) -> State:
         """The present state; with the value, if the run has completed."""
         state = self._run.state
-        if state.type is StateType.COMPLETED:
-            return state.with_data(self._value)
-        job = self._job
-        if state is PENDING and job is not None and job.is_running():
-            return State(StateType.RUNNING)
-        return state
+        return state.with_data(self._value) if state.type is StateType.COMPLETED else state
 
     def done(self) -> bool:
         """Say whether the run has reached a final state."""
-        return self._run.state._final  # noqa: SLF001 - the hot path
+        return self._run.final is not None
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R_co:  # noqa: FBT001, FBT002 - binding signature
         """Wait for the run, and give its value.
@@ -171,16 +190,16 @@ class TaskFuture(Upstream, Generic[R_co]):
             BlockingCallError: called on the thread of the flow's running event loop; write `await future`.
             Exception: what the task raised; or CrashedRun, CancelledError, NotReadyError.
         """
-        if not self._run.state._final:  # noqa: SLF001
-            self._block(timeout, "result")
-        state = self._run.state
+        state = self._run.final
+        if state is None:
+            state = self._block(timeout, "result")
         if state.type is StateType.COMPLETED:
             return self._value  # type: ignore[no-any-return]
         return state.result(raise_on_failure)  # type: ignore[no-any-return]
 
     def wait(self, timeout: float | None = None) -> State | None:
         """Wait for the run, and give its final state; None if `timeout` (seconds) is over first."""
-        if not self._run.state._final:  # noqa: SLF001
+        if self._run.final is None:
             try:
                 self._block(timeout, "wait")
             except ResultTimeout:
@@ -197,33 +216,60 @@ class TaskFuture(Upstream, Generic[R_co]):
 
         An exception that `fn` raises is logged and goes no further.
         """
-        if not self._add_callback(fn):
-            call_back(fn, self)
+        home = self._run.flow_run
+
+        def call(future: TaskFuture[Any]) -> None:
+            call_back(fn, future)
+            home.finishing.discard(call)
+            home.tell_if_idle()
+
+        home.finishing.add(call)  # the end of the flow waits for it
+        if not self._add_callback(call):
+            call(self)
 
     def _add_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> bool:
         """Register a callback; false if the run is final already, and then it is not called."""
         run = self._run
-        with run.flow_run.lock:
-            if run.state._final:  # noqa: SLF001
+        with _LOCKS[run.number & 63]:
+            if run.final is not None:
                 return False
             if self._callbacks is None:
-                self._callbacks = [fn]
-            else:
+                self._callbacks = fn
+            elif isinstance(self._callbacks, list):
                 self._callbacks.append(fn)
+            else:
+                self._callbacks = [self._callbacks, fn]
+        if run.final is None:
+            return True
+        # It became final meanwhile. Who ended it may have looked here before, and will not again: if the callback is
+        # still here it is ours to call, else it is being called.
+        return not self._remove_callback(fn)
+
+    def _take_callbacks(self) -> list[Callable[[TaskFuture[Any]], object]]:
+        with self._run.lock:
+            callbacks, self._callbacks = self._callbacks, None
+        if callbacks is None:
+            return []
+        return callbacks if isinstance(callbacks, list) else [callbacks]
+
+    def _remove_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> bool:
+        """Take a callback back; false if it is not there (any more)."""
+        with self._run.lock:
+            if self._callbacks == fn:
+                self._callbacks = None
+            elif isinstance(self._callbacks, list) and fn in self._callbacks:
+                self._callbacks.remove(fn)
+            else:
+                return False
             return True
 
-    def _remove_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> None:
-        with self._run.flow_run.lock:
-            if self._callbacks is not None and fn in self._callbacks:
-                self._callbacks.remove(fn)
-
-    def _block(self, timeout: float | None, method: str) -> None:
+    def _block(self, timeout: float | None, method: str) -> State:
         check_may_block(self, f"future.{method}()", "await future")
-        job = self._job
+        run, job = self._run, self._job
         if timeout is None and job is not None:
             job.help()
-            if self._run.state._final:  # noqa: SLF001
-                return
+            if run.final is not None:
+                return run.final
         woken = threading.Lock()
         woken.acquire()
 
@@ -237,9 +283,11 @@ class TaskFuture(Upstream, Generic[R_co]):
                 f"call result() again, or future.cancel()."
             )
             raise ResultTimeout(msg)
+        assert run.final is not None
+        return run.final
 
     def __await__(self) -> Generator[Any, None, R_co]:
-        if not self._run.state._final:  # noqa: SLF001
+        if self._run.final is None:
             waiter = (self._run.flow_run.loop or _async.current_loop()).waiter()
             if self._add_callback(lambda _: waiter.wake()):
                 yield from waiter.wait().__await__()
@@ -309,7 +357,3 @@ def check_may_block(future: TaskFuture[Any], blocking: str, instead: str) -> Non
         )
         raise BlockingCallError(msg)
 
-
-def now() -> float:
-    """Give the time of records, in seconds since the epoch."""
-    return time.time()

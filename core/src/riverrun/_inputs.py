@@ -79,27 +79,47 @@ ATOMIC: Final = frozenset({type(None), bool, int, float, complex, str, bytes, by
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 
 
-def find(values: Iterable[Any]) -> list[tuple[Any, bool]]:
-    """Give every future, State and annotation among the values, in order, each with "may it fail?".
+class Found:
+    """What `find` found.
+
+    Attributes:
+        upstreams: the futures and States, in order, each with "may it fail?".
+        annotated: whether there is an annotation, which has to be taken off.
+    """
+
+    __slots__ = ("annotated", "upstreams")
+
+    def __init__(self) -> None:
+        self.upstreams: list[tuple[Any, bool]] = []
+        self.annotated = False
+
+
+def find(values: Iterable[Any]) -> Found | None:
+    """Find the futures, States and annotations among the values, at any depth; None if there are none.
 
     Example:
         >>> from riverrun._inputs import find
-        >>> find([1, "text", [2, {"three": 3}]])
-        []
+        >>> find([1, "text", [2, {"three": 3}]]) is None
+        True
     """
-    found: list[tuple[Any, bool]] = []
+    found: Found | None = None
     for value in values:
         if type(value) not in ATOMIC:
-            _find(value, found, may_fail=False, inside=None)
-    return found
+            if found is None:
+                found = Found()
+            if isinstance(value, Upstream):
+                found.upstreams.append((value, False))
+            else:
+                _find(value, found, may_fail=False, inside=None)
+    return found if found is not None and (found.upstreams or found.annotated) else None
 
 
-def _find(value: Any, found: list[tuple[Any, bool]], *, may_fail: bool, inside: set[int] | None) -> None:
+def _find(value: Any, found: Found, *, may_fail: bool, inside: set[int] | None) -> None:
     kind = type(value)
     if isinstance(value, (Upstream, State)):
-        found.append((value, may_fail))
+        found.upstreams.append((value, may_fail))
     elif isinstance(value, Annotation):
-        found.append((value, True))  # nothing to wait for, but it has to be taken off
+        found.annotated = True
         if kind is not quote:
             _find(value.value, found, may_fail=may_fail or kind is allow_failure, inside=inside)
     else:
@@ -112,9 +132,17 @@ def _find(value: Any, found: list[tuple[Any, bool]], *, may_fail: bool, inside: 
             return
         inside.add(id(value))
         for part in parts:
-            if type(part) not in ATOMIC:
+            if isinstance(part, Upstream):
+                found.upstreams.append((part, may_fail))
+            elif type(part) not in ATOMIC:
                 _find(part, found, may_fail=may_fail, inside=inside)
         inside.discard(id(value))
+
+
+def upstreams_in(values: Iterable[Any]) -> list[Any]:
+    """Give the futures and States among the values, at any depth, in order."""
+    found = find(values)
+    return [] if found is None else [upstream for upstream, _ in found.upstreams]
 
 
 def _parts(value: Any) -> Iterable[Any] | None:
@@ -151,6 +179,10 @@ def replace(value: Any, resolve: Callable[[Any, bool], Any]) -> Any:
     Returns:
         The same object if it held no future, otherwise a new one of the same type.
     """
+    if type(value) in ATOMIC:
+        return value
+    if isinstance(value, Upstream):
+        return resolve(value, False)  # noqa: FBT003
     return _replace(value, resolve, may_fail=False, inside=set())
 
 

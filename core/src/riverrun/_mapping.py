@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from riverrun import _async
+from riverrun._engine import checked_wait_for
 from riverrun._futures import TaskFuture, check_may_block
 from riverrun._inputs import Annotation, Upstream, UpstreamList, allow_failure, unmapped
 from riverrun._waiting import DoneAndNotDone, all_done, wait
@@ -17,7 +17,8 @@ from riverrun.states import State
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
-    from riverrun._engine import Home, Submission
+    from riverrun._engine import Home
+    from riverrun._submissions import Submission
     from riverrun._tasks import Task
 
 R_co = TypeVar("R_co", covariant=True)
@@ -66,7 +67,8 @@ class TaskFutureList(UpstreamList, Sequence[TaskFuture[R_co]]):
     """The futures of a map, in the order of the elements.
 
     Where the elements come from a generator, it is read as the list is: some way ahead of an iteration, and to its
-    end for `len()`, `result()`, `wait()`, a negative index, or at the end of the flow.
+    end for `len()`, `result()`, `wait()` or a negative index. A list that nobody looks into is read to its end when
+    the flow ends; where an iteration has stopped, nothing more is read.
     """
 
     def __init__(self, futures: list[TaskFuture[R_co]], source: Source | None = None) -> None:
@@ -91,6 +93,7 @@ class TaskFutureList(UpstreamList, Sequence[TaskFuture[R_co]]):
         if isinstance(index, slice):
             return TaskFutureList(self.all()[index])
         if self._source is not None and index >= 0:
+            self._source.leave_to_reader()
             while len(self._futures) <= index and self._source.read(ahead_of=index):
                 pass
             return self._futures[index]
@@ -98,6 +101,8 @@ class TaskFutureList(UpstreamList, Sequence[TaskFuture[R_co]]):
 
     def __iter__(self) -> Iterator[TaskFuture[R_co]]:
         index = 0
+        if self._source is not None:
+            self._source.leave_to_reader()
         while True:
             if self._source is not None:
                 while len(self._futures) <= index + self._source.size and self._source.read(ahead_of=index):
@@ -157,6 +162,7 @@ class Source:
         self._submit = submit
         self._home = home
         home.unread.append(self)
+        self._untouched = True
         while len(self.futures) < size and self._read_one():
             pass
 
@@ -167,12 +173,18 @@ class Source:
             element = next(self._elements)
         except BaseException as error:
             self._elements = None
-            self._home.unread.remove(self)
+            self.leave_to_reader()
             if isinstance(error, StopIteration):
                 return False
             raise
         self.futures.append(self._submit(element))
         return True
+
+    def leave_to_reader(self) -> None:
+        """Leave it to the user how far the generator is read: the end of the flow does not read on."""
+        if self._untouched:
+            self._untouched = False
+            self._home.unread.remove(self)
 
     def read(self, *, ahead_of: int) -> bool:
         """Submit one more element, if that is not too far ahead of the given index; false if there is none."""
@@ -205,11 +217,15 @@ def map_task(
     arguments = dict(zip([*names, *kwargs], [_readable(value) for value in (*args, *kwargs.values())], strict=True))
     mapped = {name: value for name, value in arguments.items() if _is_mapped(value)}
     if not mapped:
+        for value in arguments.values():
+            if isinstance(_inner(value), TaskFuture):
+                _inner(value).result()  # it was to be mapped over, and failed: that is what the user has to know
         given = ", ".join(f"{name}: {type(value).__name__}" for name, value in arguments.items()) or "no arguments"
         msg = f"{task.name}.map() needs at least one iterable to map over, and got {given}. To call it once, write {task.name}(...)."
         raise MappingMissingIterable(msg)
     columns = [_column(value) for value in arguments.values()]
     keys = list(kwargs)
+    wait_for = None if wait_for is None else list(checked_wait_for(wait_for, task))  # for each of them, so not used up
     window = Window(task.max_in_flight) if task.max_in_flight else None
 
     def submit(element: tuple[Any, ...]) -> TaskFuture[Any]:
@@ -280,18 +296,19 @@ def _rows(columns: list[Any], mapped: dict[str, Any], name: str) -> Iterator[tup
     lengths = {key: len(_inner(value)) for key, value in mapped.items() if hasattr(_inner(value), "__len__")}
     if len(set(lengths.values())) > 1:
         _raise_mismatch(name, ", ".join(f"{key}: {length}" for key, length in lengths.items()))
-    return _generated_rows(columns, list(mapped), name)
+    return _generated_rows(columns, list(mapped), name, next(iter(lengths.values()), None))
 
 
-def _generated_rows(columns: list[Any], names: list[str], name: str) -> Iterator[tuple[Any, ...]]:
+def _generated_rows(columns: list[Any], names: list[str], name: str, length: int | None) -> Iterator[tuple[Any, ...]]:
+    """Give the rows; a generator beside something with a length may be endless, but not shorter than that."""
     count = 0
-    while True:
-        row = tuple([next(column, _END) if not isinstance(column, _Repeated) else next(column) for column in columns])
+    while count != length:
+        row = tuple([next(column) if isinstance(column, _Repeated) else next(column, _END) for column in columns])
         ended = sum(value is _END for value in row)
-        if ended:
-            if ended < len(names):
-                _raise_mismatch(name, f"one of {', '.join(names)} ended after {count} elements, and another did not")
+        if ended == len(names):
             return
+        if ended:
+            _raise_mismatch(name, f"one of {', '.join(names)} ended after {count} elements, and another did not")
         yield row
         count += 1
 

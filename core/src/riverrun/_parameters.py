@@ -5,6 +5,7 @@ Plain functions are read from their code object: `inspect` alone would take long
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun.exceptions import ConfigurationError, ParameterTypeError, ReservedArgumentError
@@ -73,13 +74,15 @@ class Parameters:
         self.function = function
         self._owner = owner
         code = getattr(function, "__code__", None)
-        if code is not None and not hasattr(function, "__wrapped__"):
+        if code is not None and not hasattr(function, "__wrapped__") and not hasattr(function, "__self__"):
             self._read_code(function, code)
         else:
             self._read_signature(function)
-        self._most = len(self.positional) if self.varargs is None else None
-        self._least = sum(name not in self.defaults for name in self.positional)
-        self._simple = not any(name not in self.defaults for name in self.keyword_only)
+        least = sum(name not in self.defaults for name in self.positional)
+        most = len(self.positional) if self.varargs is None else sys.maxsize
+        fits = all(name in self.defaults for name in self.keyword_only)
+        self.bounds = (least, most) if fits else (1, 0)
+        """How many arguments a call by position alone has at least and at most."""
 
     def _read_code(self, function: Any, code: Any) -> None:
         names = code.co_varnames
@@ -110,16 +113,6 @@ class Parameters:
         self.varargs = next(iter(kinds[inspect.Parameter.VAR_POSITIONAL]), None)
         self.varkeywords = next(iter(kinds[inspect.Parameter.VAR_KEYWORD]), None)
 
-    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise where a call of the function would, before it is submitted.
-
-        Raises:
-            ParameterTypeError: arguments are missing or too many; the text names all of them.
-        """
-        if not kwargs and self._simple and self._least <= len(args) and (self._most is None or len(args) <= self._most):
-            return
-        self.bind(args, kwargs)
-
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Give the arguments of a call by the parameters' names, defaults included.
 
@@ -133,7 +126,7 @@ class Parameters:
             problems.append(f"{len(args)} positional arguments were given, and it takes {len(self.positional)}")
         others: dict[str, Any] = {}
         for name, value in kwargs.items():
-            if name in bound:
+            if name in bound and name not in self.positional_only:
                 problems.append(f"{name!r} was given twice, by position and by name")
             elif (name in self.positional and name not in self.positional_only) or name in self.keyword_only:
                 bound[name] = value

@@ -71,11 +71,13 @@ class Task(Generic[P, R]):
         self.log_prints: bool | None = options["log_prints"]
         self.is_async = is_async(fn)
         self.signature = Parameters(fn, owner)
-        self.check_arguments = self.signature.check
+        self.least_arguments, self.most_arguments = self.signature.bounds
         self._read_retries(owner)
         timeout = options["timeout_seconds"]
         self.timeout_seconds = None if timeout is None else _retries.check_seconds("timeout_seconds", timeout, owner=owner, zero=False)
         self.cache = self._made_cache(owner)
+        self.is_plain = self.timeout_seconds is None and not self.retries and self.cache is None and self.log_prints is None
+        """Whether an attempt is no more than a call of the function."""
         self.needs_parameters = self.task_run_name is not None or self.cache is not None
         self.resources = checked_mapping("resources", options["resources"], owner)
         self.runner_options = checked_mapping("runner_options", options["runner_options"], owner)
@@ -269,7 +271,7 @@ def checked_hooks(option: str, hooks: Any, owner: str) -> tuple[Callable[..., ob
     """Give hooks as a tuple, or say what is wrong with them."""
     if hooks is None:
         return ()
-    if callable(hooks) or not all(callable(hook) for hook in hooks):
+    if not isinstance(hooks, (list, tuple, set, frozenset)) or not all(callable(hook) for hook in hooks):
         msg = f"{owner}: {option} must be a list of callables, such as {option}=[notify], not {hooks!r}."
         raise ConfigurationError(msg)
     return tuple(hooks)

@@ -63,15 +63,12 @@ def _block(futures: list[TaskFuture[Any]], timeout: float | None) -> None:
 
 def when_all_done(futures: list[TaskFuture[Any]], then: Callable[[], object]) -> Callable[[], None]:
     """Call `then` once all are final (at once if they are); give a function that forgets about it."""
-    lock = threading.Lock()
-    missing = len(futures) + 1
+    # Each future takes one number, on whatever thread; who gets 0 is the last. It starts one higher than there are, so
+    # that nobody is before all are registered.
+    countdown = iter(range(len(futures), -1, -1))
 
     def one_done(_: object) -> None:
-        nonlocal missing
-        with lock:
-            missing -= 1
-            last = missing == 0
-        if last:
+        if next(countdown) == 0:
             then()
 
     def forget() -> None:
@@ -211,7 +208,10 @@ def gather(nested: Any) -> Any:
 
 async def gather_async(nested: Any) -> Any:
     """Do what `gather` does, without blocking the loop."""
-    await all_done([future for future, _ in _inputs.find([nested]) if isinstance(future, TaskFuture)])
+    if type(nested) is list and all(type(part) is TaskFuture for part in nested):  # what most people gather
+        await all_done(nested)
+        return [future.result() for future in nested]
+    await all_done([future for future in _inputs.upstreams_in([nested]) if isinstance(future, TaskFuture)])
     return _inputs.replace(nested, lambda future, may_fail: future.result(raise_on_failure=not may_fail))
 
 

@@ -30,7 +30,6 @@ class LoopThread:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: set[asyncio.Task[object]] = set()
         self._awake = False
 
     def start(self, job: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
@@ -59,9 +58,8 @@ class LoopThread:
         self._awake = False  # before the inbox is read, so that what comes later wakes the loop again
         while self._inbox:
             job, context = self._inbox.popleft()
-            task = self._loop.create_task(job(), context=context)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            # The core keeps what runs alive: asyncio itself has weak references to its tasks only.
+            self._loop.create_task(job(), context=context)
 
     def _serve(self) -> None:
         import asyncio
@@ -71,10 +69,11 @@ class LoopThread:
         try:
             loop.run_forever()
         finally:
-            for task in self._tasks:
+            left = asyncio.all_tasks(loop)
+            for task in left:
                 task.cancel()
-            if self._tasks:
-                loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            if left:
+                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 

@@ -1,0 +1,233 @@
+"""The two doors to a flow run: `run_sync`, in the thread of the caller, and `run_async`, on the running loop.
+
+Each goes the same way: arguments, task runner, body, the wait for everything, the final state; after an interrupt
+everything is stopped first.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+from riverrun import _async, _plugins
+from riverrun._calls import Outcome, execute, execute_async
+from riverrun._conclusions import conclude, failed, interrupted
+from riverrun._deadlines import interrupted_after
+from riverrun._futures import check_may_block
+from riverrun._signals import signals_noted
+from riverrun._waiting import all_done
+from riverrun.abc import Concurrency
+
+if TYPE_CHECKING:
+    from riverrun._flow_runs import FlowRun
+    from riverrun.states import State
+
+GRACE: Final = 1.0
+"""How long runs that cannot be stopped may go on after an interrupt, in seconds, before the flow leaves them."""
+
+
+def run_sync(flow_run: FlowRun) -> State:
+    """Run a flow whose function is sync, in this thread.
+
+    Raises:
+        BaseException: an interrupt (KeyboardInterrupt, SystemExit), after everything was stopped. What the flow
+            itself raised is in the state.
+    """
+    interrupt: BaseException | None = None
+    with signals_noted():
+        try:
+            state = _run_sync(flow_run)
+        except Exception as error:  # noqa: BLE001 - it becomes the state
+            state = failed(flow_run, error)
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            state, interrupt = interrupted(error), error
+        flow_run.end(state)
+    if interrupt is not None:
+        raise interrupt
+    return state
+
+
+def _run_sync(flow_run: FlowRun) -> State:
+    for future in flow_run.futures_among_arguments():
+        if not future.done():
+            check_may_block(future, f"{flow_run.flow.name}(future)", f"{flow_run.flow.name}(await future)")
+            future.wait()
+    try:
+        flow_run.prepare()
+    finally:
+        flow_run.begin()
+    with flow_run.task_runner_started(_plugins.resolve(flow_run.flow.task_runner)):
+        try:
+            while True:
+                state = _attempt_sync(flow_run)
+                delay = flow_run.delay_before_retry(state)
+                if delay is None:
+                    return state
+                time.sleep(delay)
+        except BaseException as error:
+            _stop_after(flow_run, error)
+            raise
+
+
+def _attempt_sync(flow_run: FlowRun) -> State:
+    flow_run.attempt()
+    flow = flow_run.flow
+    args, kwargs = flow.signature.to_call(flow_run.parameters)
+    timeout = flow.timeout_seconds
+    if timeout is None:
+        outcome = execute(flow_run, flow.fn, args, kwargs)
+        outcome = _settled(flow_run, outcome)
+        _wait_for_all(flow_run)
+        return conclude(flow_run, outcome)
+    passed = threading.Event()
+
+    def overrun() -> None:
+        passed.set()
+        flow_run.overrun()
+
+    flow_run.timers.call_later(timeout, overrun)
+    with interrupted_after(timeout) as deadline:
+        outcome = execute(flow_run, flow.fn, args, kwargs)
+        outcome = _settled(flow_run, outcome)
+        _wait_for_all(flow_run)
+    if deadline.passed:
+        overrun()
+    return flow_run.timed_out() if passed.is_set() else conclude(flow_run, outcome)
+
+
+def _wait_for_all(flow_run: FlowRun, timeout: float = -1) -> None:
+    """Wait until everything that was submitted is final; `timeout` in seconds, -1 for as long as it takes."""
+    woken = threading.Lock()
+    woken.acquire()
+    flow_run.when_idle(woken.release)
+    woken.acquire(timeout=timeout)
+
+
+def _stop_after(flow_run: FlowRun, error: BaseException) -> None:
+    """Stop everything after an interrupt: at once what can be stopped; the rest has a short grace, then it is left."""
+    flow_run.unread.clear()
+    flow_run.stop_taking(interrupted(error))
+    try:
+        _wait_for_all(flow_run, GRACE)
+    except BaseException:  # noqa: BLE001, S110 - a second interrupt: no grace; the first one is raised
+        pass
+    flow_run.leave_running()
+
+
+async def run_async(flow_run: FlowRun) -> State:
+    """Run a flow whose function is async, on the running loop. Raises as `run_sync` does."""
+    interrupt: BaseException | None = None
+    with signals_noted() as signals:
+        try:
+            state = await _run_async(flow_run)
+        except Exception as error:  # noqa: BLE001 - it becomes the state
+            state = failed(flow_run, error)
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            # asyncio turns a signal into a cancellation of the main task: the state says what it was.
+            state, interrupt = interrupted(signals.noted or error), error
+        flow_run.end(state)
+    if interrupt is not None:
+        raise interrupt
+    return state
+
+
+async def _run_async(flow_run: FlowRun) -> State:
+    flow_run.loop = loop = _async.current_loop()
+    await all_done(flow_run.futures_among_arguments())
+    try:
+        flow_run.prepare()
+    finally:
+        flow_run.begin()
+    runner = _plugins.resolve(flow_run.flow.task_runner)
+    state: State | None = None
+    error: BaseException | None = None
+    with ExitStack() as stack:
+        started = flow_run.task_runner_started(runner)
+        if runner.concurrency is Concurrency.PARALLEL:  # starting processes takes long enough to hold up a loop
+            import anyio
+
+            await anyio.to_thread.run_sync(started.__enter__)
+            stack.push(started)
+        else:
+            stack.enter_context(started)
+        # Nothing is raised across the loop's nursery: trio would wrap it in a group.
+        async with _async.opened(loop):
+            try:
+                state = await _attempts_async(flow_run)
+            except BaseException as exception:  # noqa: BLE001 - raised below
+                error = exception
+                await _stop_after_async(flow_run, exception)
+        if error is not None:
+            raise error
+    assert state is not None
+    return state
+
+
+async def _attempts_async(flow_run: FlowRun) -> State:
+    import anyio
+
+    while True:
+        state = await _attempt_async(flow_run)
+        delay = flow_run.delay_before_retry(state)
+        if delay is None:
+            return state
+        await anyio.sleep(delay)
+
+
+async def _attempt_async(flow_run: FlowRun) -> State:
+    flow_run.attempt()
+    flow = flow_run.flow
+    args, kwargs = flow.signature.to_call(flow_run.parameters)
+    if flow.timeout_seconds is None:
+        outcome = await execute_async(flow_run, flow.fn, args, kwargs, None)
+        outcome = _settled(flow_run, outcome)
+        await _wait_for_all_async(flow_run)
+        return conclude(flow_run, outcome)
+    import anyio
+
+    with anyio.move_on_after(flow.timeout_seconds) as deadline:
+        outcome = await execute_async(flow_run, flow.fn, args, kwargs, None)
+        outcome = _settled(flow_run, outcome)
+        await _wait_for_all_async(flow_run)
+    if deadline.cancelled_caught:
+        flow_run.overrun()
+        return flow_run.timed_out()
+    return conclude(flow_run, outcome)
+
+
+def _settled(flow_run: FlowRun, outcome: Outcome) -> Outcome:
+    """Submit what the body has left to be submitted: the elements of maps that nobody looked into.
+
+    Raises:
+        BaseException: an interrupt of the body: nothing is submitted or waited for.
+    """
+    if outcome.error is None:
+        try:
+            for source in list(flow_run.unread):
+                source.read_all()
+        except Exception as error:  # noqa: BLE001 - a generator of the user's
+            outcome = Outcome(None, error)
+    elif not isinstance(outcome.error, Exception):
+        raise outcome.error
+    flow_run.unread.clear()
+    return outcome
+
+
+async def _wait_for_all_async(flow_run: FlowRun) -> None:
+    waiter = _async.current_loop().waiter()
+    flow_run.when_idle(waiter.wake)
+    await waiter.wait()
+
+
+async def _stop_after_async(flow_run: FlowRun, error: BaseException) -> None:
+    import anyio
+
+    flow_run.unread.clear()
+    flow_run.stop_taking(interrupted(error))
+    try:
+        with anyio.move_on_after(GRACE, shield=True):
+            await _wait_for_all_async(flow_run)
+    finally:  # a second interrupt ends the grace
+        flow_run.leave_running()
