@@ -97,7 +97,7 @@ def layers(session: nox.Session) -> None:
 
 @nox.session(requires=["build"])
 def types(session: nox.Session) -> None:
-    """Mypy, strict, on the sources; pyright on the public face."""
+    """Mypy, strict, on the sources and the public face; pyright on the public face."""
     install(session, *TEST, *TYPES)
     session.run("mypy")
     if not list(ROOT.glob("core/tests/typing/*.py")):

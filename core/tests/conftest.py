@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 class Install(Protocol):
     def __call__(
-        self, distribution: str, runners: dict[str, str], modules: dict[str, str] | None = None, *, version: str = "1.0"
+        self,
+        distribution: str,
+        runners: dict[str, str],
+        modules: dict[str, str] | None = None,
+        *,
+        version: str = "1.0",
     ) -> Path: ...
 
 
@@ -42,7 +47,11 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Install
     folders: list[Path] = []
 
     def install(
-        distribution: str, runners: dict[str, str], modules: dict[str, str] | None = None, *, version: str = "1.0"
+        distribution: str,
+        runners: dict[str, str],
+        modules: dict[str, str] | None = None,
+        *,
+        version: str = "1.0",
     ) -> Path:
         folder = tmp_path / f"site-{len(folders)}"
         metadata = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
@@ -118,8 +127,9 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_thread_left_behind() -> Iterator[None]:
     """Fail a test after which a thread of a flow is still there: what a flow run starts ends with it."""
+    before = set(threading.enumerate())
     yield
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("riverrun-"):
             thread.join(5)
             assert not thread.is_alive(), f"thread {thread.name!r} is still there"
@@ -137,7 +147,9 @@ class Command(Protocol):
 
 @pytest.fixture
 def command(
-    bare_settings: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    bare_settings: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Command]:
     """Give the command line, to be called with words, in an empty folder; what it imports is forgotten afterwards."""
     from riverrun._cli import main

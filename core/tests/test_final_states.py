@@ -50,18 +50,18 @@ def gate():
     [
         (lambda: 5, "Completed(message=None, type=COMPLETED)"),
         (lambda: "text", "Completed(message=None, type=COMPLETED)"),
-        (lambda: [], "Completed(message=None, type=COMPLETED)"),
+        (list, "Completed(message=None, type=COMPLETED)"),
         (lambda: [1, 2], "Completed(message=None, type=COMPLETED)"),
         (lambda: False, "Completed(message=None, type=COMPLETED)"),
         (lambda: None, ALL),
         (lambda: [good(), bad(), 0][2], "Completed(message=None, type=COMPLETED)"),
-        (lambda: good(), ALL),
+        (good, ALL),
         (lambda: [good(), good()], ALL),
         (lambda: (good(), good()), ALL),
         (lambda: {good(1), good(2)}, ALL),
         (lambda: {"a": good(), "b": good()}, ALL),
         (lambda: good.map([1, 2]), ALL),
-        (lambda: bad(), "Failed(message='1/1 states failed.', type=FAILED)"),
+        (bad, "Failed(message='1/1 states failed.', type=FAILED)"),
         (lambda: [bad(), good(), bad()], "Failed(message='2/3 states failed.', type=FAILED)"),
         (lambda: (good(), bad()), "Failed(message='1/2 states failed.', type=FAILED)"),
         (lambda: {good(), bad()}, "Failed(message='1/2 states failed.', type=FAILED)"),
@@ -219,7 +219,8 @@ def test_a_flow_that_reads_the_result_of_a_failed_task_has_failed_with_its_excep
 
     with pytest.raises(ValueError, match="(?m)^text$") as caught:
         my_flow()
-    assert caught.value.__notes__ == [f"Task run 'bad-{bad.short_hash}-0' of flow run 'mine' failed with this exception."]
+    name = f"bad-{bad.short_hash}-0"
+    assert caught.value.__notes__ == [f"Task run '{name}' of flow run 'mine' failed with this exception."]
     assert my_flow(return_state=True).message == "Flow run encountered an exception: ValueError: text"
 
 
@@ -289,7 +290,8 @@ def test_one_exception_object_raised_by_two_runs_is_told_of_once(task_runner):
 
     with pytest.raises(ValueError, match="(?m)^the same$"):
         my_flow()
-    assert error.__notes__[0] == f"Task run 'raising-{raising.short_hash}-0' of flow run 'mine' failed with this exception."
+    name = f"raising-{raising.short_hash}-0"
+    assert error.__notes__[0] == f"Task run '{name}' of flow run 'mine' failed with this exception."
 
 
 def test_an_exception_class_that_refuses_notes_is_raised_all_the_same(task_runner):

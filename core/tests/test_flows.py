@@ -86,7 +86,7 @@ def test_a_method_can_be_a_flow(task_runner):
         ({"timeout_seconds": 0}, "timeout_seconds must be a number of seconds, more than 0, not 0."),
         ({"timeout_seconds": "x"}, "timeout_seconds must be a number of seconds, more than 0, not 'x'."),
         ({"on_crashed": [1]}, "on_crashed must be a list of callables, such as on_crashed=[notify], not [1]."),
-        ({"on_cancellation": "x"}, "on_cancellation must be a list of callables, such as on_cancellation=[notify], not 'x'."),
+        ({"on_failure": "x"}, "on_failure must be a list of callables, such as on_failure=[notify], not 'x'."),
     ],
 )
 def test_an_impossible_option_is_refused_when_the_flow_is_made(options, text):
@@ -112,7 +112,7 @@ def test_what_cannot_be_a_flow_is_refused():
     async def stream():
         yield 1
 
-    with pytest.raises(ReservedArgumentError, match="has a parameter named 'wait_for', which every call of a task or a flow"):
+    with pytest.raises(ReservedArgumentError, match="has a parameter named 'wait_for', which every call"):
         flow(waiting)
     with pytest.raises(ConfigurationError, match=r"stream\(\) is an async generator function, which cannot be a flow:"):
         flow(stream)
@@ -250,8 +250,8 @@ def test_a_flow_that_returns_the_unfinished_future_of_another_flow_says_so():
         with pytest.raises(UnfinishedRun) as caught:
             my_flow()
         assert str(caught.value) == (
-            f"Flow 'my-flow' returned the future of task run 'slow-{slow.short_hash}-0', which belongs to another flow run "
-            "and is not finished. Return future.result(), or wait for it in the flow that submitted it."
+            f"Flow 'my-flow' returned the future of task run 'slow-{slow.short_hash}-0', which belongs to another flow "
+            "run and is not finished. Return future.result(), or wait for it in the flow that submitted it."
         )
         state = my_flow(return_state=True)
         assert state.message == f"Flow run encountered an exception: UnfinishedRun: {caught.value}"
@@ -333,7 +333,10 @@ def test_hooks_get_the_flow_the_run_and_the_state(task_runner):
     seen = []
 
     def hook(label):
-        return lambda flow, flow_run, state: seen.append((label, flow.name, flow_run.flow_name, flow_run.state is state, state.name))
+        def hook(flow, flow_run, state):
+            seen.append((label, flow.name, flow_run.flow_name, flow_run.state is state, state.name))
+
+        return hook
 
     options = {kind: [hook(kind)] for kind in ("on_completion", "on_failure", "on_crashed", "on_cancellation")}
 
@@ -391,8 +394,8 @@ def test_a_flow_is_tried_again_with_all_its_tasks(task_runner, caplog):
     assert (len(attempts), len(calls), counts) == (3, 3, [3])
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [
-        f"Flow run 'mine' failed in attempt {n} of 3 and is tried again in 0 seconds: Flow run encountered an exception: "
-        "ValueError: not yet"
+        f"Flow run 'mine' failed in attempt {n} of 3 and is tried again in 0 seconds: Flow run encountered an "
+        "exception: ValueError: not yet"
         for n in (1, 2)
     ]
 

@@ -61,7 +61,7 @@ def odd(n: int) -> int:
         (lambda: add.map([[1], [2]], unmapped([3, 4])), [[1, 3, 4], [2, 3, 4]]),
         (lambda: give.map([1, 2], x=[3, 4], y=unmapped([5])), [(1, {"x": 3, "y": [5]}), (2, {"x": 4, "y": [5]})]),
         (lambda: add.map([]), []),
-        (lambda: add.map([], [], ), []),
+        (lambda: add.map([], []), []),
         (lambda: add.map(n for n in ()), []),
         (lambda: add.map([1, 2], itertools.count()), [1, 3]),
     ],
@@ -138,7 +138,8 @@ def test_different_lengths_are_an_error_with_the_lengths_by_name(task_runner):
         with pytest.raises(MappingLengthMismatch) as caught:
             add.map([1, 2, 3], b=[1, 2])
         assert str(caught.value) == (
-            "add.map() got iterables of different lengths (a: 3, b: 2). Wrap what is not to be mapped over in unmapped(...)."
+            "add.map() got iterables of different lengths (a: 3, b: 2). Wrap what is not to be mapped over in "
+            "unmapped(...)."
         )
         with pytest.raises(MappingLengthMismatch, match=r"\(argument 1: 1, argument 2: 0, more: 2\)"):
             give.map([1], [], more=[1, 2])
@@ -151,8 +152,7 @@ def test_nothing_is_submitted_when_lengths_differ(task_runner):
     @flow(task_runner=task_runner)
     def my_flow():
         with pytest.raises(MappingLengthMismatch):
-            odd_ones = give.map([1, 2], [1])
-            pytest.fail(repr(odd_ones))
+            give.map([1, 2], [1])
 
     assert repr(my_flow(return_state=True)) == "Completed(message='All states completed.', type=COMPLETED)"
 
@@ -163,8 +163,8 @@ def test_generators_of_different_lengths_are_told_when_one_ends(task_runner):
         with pytest.raises(MappingLengthMismatch) as caught:
             add.map((n for n in range(3)), (n for n in range(2))).result()
         assert str(caught.value) == (
-            "add.map() got iterables of different lengths (one of a, b ended after 2 elements, and another did not). Wrap "
-            "what is not to be mapped over in unmapped(...)."
+            "add.map() got iterables of different lengths (one of a, b ended after 2 elements, and another did not). "
+            "Wrap what is not to be mapped over in unmapped(...)."
         )
         return 1
 
@@ -175,7 +175,7 @@ def test_generators_of_different_lengths_are_told_when_one_ends(task_runner):
     ("call", "given"),
     [
         (lambda: add.map(5, b="text"), "a: int, b: str"),
-        (lambda: add.map(), "no arguments"),
+        (add.map, "no arguments"),
         (lambda: add.map(unmapped([1, 2])), "a: unmapped"),
         (lambda: add.map({"a": 1}), "a: dict"),
     ],
@@ -196,7 +196,7 @@ def test_nothing_to_map_over_is_an_error(task_runner, call, given):
 def test_arguments_that_do_not_fit_are_told_at_the_call(task_runner):
     @flow(task_runner=task_runner)
     def my_flow():
-        with pytest.raises(TypeError, match="^Task 'add' was called with arguments that do not fit: 'c' is not a parameter"):
+        with pytest.raises(TypeError, match="^Task 'add' was called with arguments that do not fit: 'c' is not a"):
             add.map([1], c=1)
         return 1
 

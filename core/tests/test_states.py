@@ -36,7 +36,9 @@ CONSTRUCTORS = [
     (Retrying, "RUNNING", "Retrying", False),
 ]
 constructors = pytest.mark.parametrize(
-    ("make", "type_", "name", "final"), CONSTRUCTORS, ids=[name for *_, name, _ in CONSTRUCTORS]
+    ("make", "type_", "name", "final"),
+    CONSTRUCTORS,
+    ids=[name for *_, name, _ in CONSTRUCTORS],
 )
 
 

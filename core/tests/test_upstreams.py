@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from riverrun import NotReadyError, allow_failure, flow, task
+from riverrun import NotReadyError, ParameterTypeError, allow_failure, flow, task
 from riverrun.task_runners import ConcurrentTaskRunner
 
 pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
@@ -36,8 +36,8 @@ def test_the_dependent_of_a_failed_run_is_not_ready_and_never_runs(task_runner):
         state = second.wait()
         assert (state.type, state.name, state.is_final(), second.done()) == ("PENDING", "NotReady", True, True)
         assert state.message == (
-            f"Upstream task run '{first.task_run_id}' did not reach a 'COMPLETED' state. Task run '{first.name}' ended as "
-            "Failed(message='Task run encountered an exception: ValueError: text', type=FAILED)."
+            f"Upstream task run '{first.task_run_id}' did not reach a 'COMPLETED' state. Task run '{first.name}' ended "
+            "as Failed(message='Task run encountered an exception: ValueError: text', type=FAILED)."
         )
         with pytest.raises(NotReadyError) as caught:
             second.result()
@@ -56,8 +56,8 @@ def test_not_ready_goes_on_with_the_direct_upstream_and_the_root_failure(task_ru
         second = add(first)
         third = add(second)
         assert third.wait().message == (
-            f"Upstream task run '{second.task_run_id}' did not reach a 'COMPLETED' state. Task run '{first.name}' ended "
-            "as Failed(message='Task run encountered an exception: ValueError: text', type=FAILED)."
+            f"Upstream task run '{second.task_run_id}' did not reach a 'COMPLETED' state. Task run '{first.name}' "
+            "ended as Failed(message='Task run encountered an exception: ValueError: text', type=FAILED)."
         )
         return repr(third.result(raise_on_failure=False).__cause__)
 
@@ -233,13 +233,17 @@ def test_wait_for_takes_the_futures_of_a_map(task_runner):
 
 @pytest.mark.timeout(5)
 @pytest.mark.parametrize("awaited", [lambda: add(1), lambda: 5], ids=["one future", "a number"])
-def test_wait_for_that_is_no_list_is_an_error_or_works_and_never_a_hang(task_runner, awaited):
+def test_wait_for_that_is_no_list_says_what_to_write_and_is_no_hang(task_runner, awaited):
     @flow(task_runner=task_runner)
     def my_flow():
-        add(1, wait_for=awaited())
+        upstream = awaited()
+        with pytest.raises(ParameterTypeError) as caught:
+            add(1, wait_for=upstream)
+        assert str(caught.value).startswith("Task 'add' was called with wait_for=")
+        assert str(caught.value).endswith(". It takes futures in a list: wait_for=[future].")
+        return 1
 
-    state = my_flow(return_state=True)
-    assert state.is_completed() or isinstance(state.data, TypeError)
+    assert my_flow() == 1
 
 
 def test_a_state_as_an_argument_stands_for_its_value(task_runner):
@@ -251,10 +255,10 @@ def test_a_state_as_an_argument_stands_for_its_value(task_runner):
         bad = add(Failed("no disk")).wait()
         return good, bad.message
 
+    first = "Upstream task run 'unknown' did not reach a 'COMPLETED' state."
     assert my_flow() == (
         6,
-        "Upstream task run 'unknown' did not reach a 'COMPLETED' state. A state ended as "
-        "Failed(message='no disk', type=FAILED).",
+        f"{first} A state ended as Failed(message='no disk', type=FAILED).",
     )
 
 

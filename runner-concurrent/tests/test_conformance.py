@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from riverrun.task_runners import ConcurrentTaskRunner
 from riverrun.testing import TaskRunnerConformance
 

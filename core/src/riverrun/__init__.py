@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # `x as x` tells type checkers that the name is meant for users.
+    from riverrun import abc as abc
+    from riverrun import exceptions as exceptions
+    from riverrun import hookspecs as hookspecs
+    from riverrun import states as states
+    from riverrun import task_runners as task_runners
+    from riverrun import testing as testing
     from riverrun._flow_runs import FlowRun as FlowRun
     from riverrun._flows import Flow as Flow
     from riverrun._flows import flow as flow
@@ -58,6 +64,8 @@ if TYPE_CHECKING:
     from riverrun.exceptions import WorkerLost as WorkerLost
     from riverrun.hookspecs import hookimpl as hookimpl
     from riverrun.states import State as State
+
+    __version__: str
 
 _EXCEPTIONS = (
     "BlockingCallError",
@@ -117,23 +125,24 @@ _MODULES = ("abc", "exceptions", "hookspecs", "states", "task_runners", "testing
 
 __all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604 - every one of them is a str
 
+if not TYPE_CHECKING:  # to a type checker, what is not listed above does not exist
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
 
-    if name in _MODULES:
-        return import_module(f"riverrun.{name}")
-    if name == "__version__":
-        from importlib_metadata import version
+        if name in _MODULES:
+            return import_module(f"riverrun.{name}")
+        if name == "__version__":
+            from importlib_metadata import version
 
-        return version("core")
-    home = _HOMES.get(name)
-    if home is None:
-        msg = f"module 'riverrun' has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = getattr(import_module(f"riverrun.{home}"), name)
-    globals()[name] = value  # found at once the next time
-    return value
+            return version("core")
+        home = _HOMES.get(name)
+        if home is None:
+            msg = f"module 'riverrun' has no attribute {name!r}"
+            raise AttributeError(msg)
+        value = getattr(import_module(f"riverrun.{home}"), name)
+        globals()[name] = value  # found at once the next time
+        return value
 
 
 def __dir__() -> list[str]:

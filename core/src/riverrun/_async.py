@@ -90,8 +90,8 @@ class AsyncioLoop(Loop):
             self._inbox.clear()
 
     def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
-        # Nothing is kept here, though asyncio itself keeps weak references only: the coroutine's submission is among the
-        # live ones of its flow run, and refers to the task by its `Cancellation`.
+        # Nothing is kept here, though asyncio itself keeps weak references only: the coroutine's submission is among
+        # the live ones of its flow run, and refers to the task by its `Cancellation`.
         self._loop.create_task(function(), context=context)
 
     def waiter(self) -> Waiter:
@@ -132,7 +132,7 @@ class TrioLoop(Loop):
             self._inbox.clear()
 
     def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
-        assert self.nursery is not None, "a trio loop starts coroutines inside opened() only"
+        assert self.nursery is not None, "a trio loop starts coroutines inside opened() only"  # noqa: S101 - a promise
         context.run(self.nursery.start_soon, function)
 
     def waiter(self) -> Waiter:
@@ -154,7 +154,7 @@ class _TrioWaiter:
 def running_library() -> str | None:
     """Say which event loop runs in this thread: `"asyncio"`, `"trio"` or None; import neither."""
     events = sys.modules.get("asyncio.events")
-    if events is not None and events._get_running_loop() is not None:
+    if events is not None and events._get_running_loop() is not None:  # noqa: SLF001 - documented, and never raises
         return "asyncio"
     lowlevel = sys.modules.get("trio.lowlevel")
     if lowlevel is not None and lowlevel.in_trio_run():
@@ -187,13 +187,22 @@ async def opened(loop: Loop) -> AsyncIterator[None]:
             loop.nursery = None
 
 
+def forget_library() -> None:
+    """Take from the present context what sniffio noted of the loop it was copied from: another one begins here."""
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None and sniffio.current_async_library_cvar.get() is not None:
+        sniffio.current_async_library_cvar.set(None)
+
+
 def run_to_end(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine to its end from plain code: on a new loop in this thread, or in another if one runs here."""
     import anyio
 
+    context = copy_context()
+    context.run(forget_library)
     if running_library() is None:
-        return anyio.run(function)
-    return _in_thread(copy_context(), lambda: anyio.run(function))
+        return context.run(anyio.run, function)
+    return _in_thread(context, lambda: anyio.run(function))
 
 
 def _in_thread(context: Context, function: Callable[[], T]) -> T:

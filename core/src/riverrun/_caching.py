@@ -17,8 +17,8 @@ from riverrun.states import Cached, State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from riverrun._engine import Submission
     from riverrun._futures import TaskRun
+    from riverrun._submissions import Submission
 
 _memory: Final[dict[tuple[str, str], tuple[float, Any]]] = {}
 _lock: Final = threading.Lock()
@@ -40,7 +40,9 @@ class Cache:
         persist: whether values go to files below `RIVERRUN_HOME` too, to serve other processes.
     """
 
-    def __init__(self, key_fn: Callable[[Any, dict[str, Any]], str | None], expiration: float | None, *, persist: bool) -> None:
+    def __init__(
+        self, key_fn: Callable[[Any, dict[str, Any]], str | None], expiration: float | None, *, persist: bool
+    ) -> None:
         self._key_fn = key_fn
         self._expiration = expiration
         self._persist = persist
@@ -71,7 +73,9 @@ class Cache:
             try:
                 _write(_path(key), entry)
             except Exception as error:  # noqa: BLE001 - a full disk, or a value that cannot be pickled
-                _logging.task_logger.warning("The result of task run %r is not persisted: %r", job.run.name, error, extra=job.log_fields())
+                _logging.task_logger.warning(
+                    "The result of task run %r is not persisted: %r", job.run.name, error, extra=job.log_fields()
+                )
 
 
 def clear() -> None:

@@ -8,11 +8,14 @@ that what cannot be pickled is the failure of one run, with its name, and never 
 from __future__ import annotations
 
 import os
+import threading
 import time
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from riverrun import _async, _logging
+from riverrun import _async, _by_value, _logging
 from riverrun._context import current_scope
+from riverrun._deadlines import interrupted_after
 from riverrun.exceptions import RemoteTaskError, RunTimeout, TaskSerializationError
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ async def execute_async(
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    timeout: float | None,
+    timeout: float | None,  # noqa: ASYNC109 - its end is an outcome
 ) -> Outcome:
     """Do what `execute` does with a coroutine function; at its deadline the coroutine is cancelled."""
     token = current_scope.set(scope)
@@ -86,13 +89,18 @@ async def execute_async(
         current_scope.reset(token)
 
 
-async def _within(timeout: float, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+async def _within(
+    timeout: float,  # noqa: ASYNC109
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Outcome:
     import anyio
 
     with anyio.move_on_after(timeout) as deadline:
         return Outcome(await function(*args, **kwargs))
     # Only our own deadline leads here: a TimeoutError of the user's code is an exception like others.
-    assert deadline.cancelled_caught
+    assert deadline.cancelled_caught  # noqa: S101 - said to readers and type checkers
     return Outcome(None, timed_out(timeout))
 
 
@@ -104,9 +112,36 @@ def timed_out(timeout: float) -> RunTimeout:
 def from_user_code(error: BaseException) -> BaseException:
     """Let an exception's traceback begin in the code of the user: our frames at its top say nothing."""
     traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None and traceback.tb_frame.f_globals.get("__package__") == "riverrun":
+    while (
+        traceback is not None
+        and traceback.tb_next is not None
+        and traceback.tb_frame.f_globals.get("__package__") == "riverrun"
+    ):
         traceback = traceback.tb_next
     return error.with_traceback(traceback)
+
+
+def _execute_within(timeout: float, body: Callable[[], Outcome]) -> Outcome:
+    """Execute on a worker: at the deadline the code is interrupted in its main thread, and left behind in any other."""
+    if threading.current_thread() is threading.main_thread():
+        with interrupted_after(timeout) as deadline:
+            outcome = body()
+        return Outcome(None, timed_out(timeout)) if deadline.passed else outcome
+    outcomes: list[Outcome] = []
+    context = copy_context()
+    thread = threading.Thread(target=lambda: outcomes.append(context.run(body)), name="riverrun-limited", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return outcomes[0] if outcomes else Outcome(None, timed_out(timeout))
+
+
+class Body:
+    """What a worker needs of a task that it cannot find by name: the function. Hooks and the like stay at home."""
+
+    def __init__(self, fn: Callable[..., Any], name: str, *, is_async: bool) -> None:
+        self.fn = fn
+        self.name = name
+        self.is_async = is_async
 
 
 class TaskScope:
@@ -141,7 +176,7 @@ class TaskCall:
     def __init__(
         self,
         *,
-        function: Any,
+        body: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         scope: TaskScope,
@@ -151,11 +186,16 @@ class TaskCall:
     ) -> None:
         self.name = scope.name
         self.key = key
-        self._work: Any = (function, args, kwargs)
+        self._work: Any = (body, args, kwargs)
         self._scope = scope
         self._timeout = timeout
         self._context = context
         self._log_level: int | None = None
+        self._when_started: Callable[[], object] | None = None
+
+    def when_started(self, then: Callable[[], object]) -> None:
+        """Call `then` in the thread that runs the call, when it begins; for executors in this process."""
+        self._when_started = then
 
     def __repr__(self) -> str:
         return f"TaskCall({self.name!r})"
@@ -173,13 +213,17 @@ class TaskCall:
         return _packed_outcome(outcome, self.name)
 
     def _run(self) -> Outcome:
+        if self._when_started is not None:
+            self._when_started()
         try:
             task, args, kwargs = self._unpacked()
         except Exception as error:  # noqa: BLE001 - the worker lacks a module, or an argument cannot be rebuilt
             return Outcome(None, _not_loaded(error, self.name))
         if task.is_async:
             return _async.run_to_end(lambda: execute_async(self._scope, task.fn, args, kwargs, self._timeout))
-        return execute(self._scope, task.fn, args, kwargs)
+        if self._timeout is None or self._log_level is None:  # in this process, the flow run's own timers see to it
+            return execute(self._scope, task.fn, args, kwargs)
+        return _execute_within(self._timeout, lambda: execute(self._scope, task.fn, args, kwargs))
 
     def _unpacked(self) -> Any:
         if isinstance(self._work, bytes):
@@ -201,6 +245,9 @@ class TaskCall:
 
         self._context = None
         self._log_level = log_level
+        _by_value.tell_cloudpickle()
+        body, args, kwargs = self._work
+        self._work = body.for_worker(), args, kwargs
         try:
             self._work = cloudpickle.dumps(self._work)
         except Exception as error:
@@ -212,7 +259,10 @@ def _cannot_pack(work: Any, name: str, error: Exception) -> TaskSerializationErr
     import cloudpickle
 
     function, args, kwargs = work
-    for label, value in [*((f"argument {i + 1}", arg) for i, arg in enumerate(args)), *((f"argument {k!r}", v) for k, v in kwargs.items())]:
+    for label, value in [
+        *((f"argument {i + 1}", arg) for i, arg in enumerate(args)),
+        *((f"argument {k!r}", v) for k, v in kwargs.items()),
+    ]:
         try:
             cloudpickle.dumps(value)
         except Exception as reason:  # noqa: BLE001
@@ -234,7 +284,9 @@ def _not_loaded(error: Exception, name: str) -> Exception:
         )
         raised: Exception = ModuleNotFoundError(msg, name=error.name)
     else:
-        raised = TaskSerializationError(f"Task run {name!r}: its arguments cannot be rebuilt on worker {_this_worker()}: {error!r}.")
+        raised = TaskSerializationError(
+            f"Task run {name!r}: its arguments cannot be rebuilt on worker {_this_worker()}: {error!r}."
+        )
     raised.__cause__ = error
     return raised
 
@@ -254,7 +306,10 @@ def _packed_outcome(outcome: Outcome, name: str) -> Outcome:
             outcome.packed = cloudpickle.dumps(outcome.value)
         except Exception as error:  # noqa: BLE001
             kind = f"{type(outcome.value).__module__}.{type(outcome.value).__qualname__}"
-            msg = f"Task run {name!r}: its result (of type {kind}) cannot be pickled to travel back: {error}. Return what it is made from."
+            msg = (
+                f"Task run {name!r}: its result (of type {kind}) cannot be pickled to travel back: {error}. Return "
+                f"what it is made from."
+            )
             outcome.error = TaskSerializationError(msg)
     outcome.value = None
     if outcome.error is not None:
@@ -279,12 +334,14 @@ def _packed_error(error: BaseException) -> bytes:
         pass
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     text_of_it = text.rpartition("\n")[2].partition(": ")[2]  # `traceback` copes with a `__str__` that raises
-    substitute = RemoteTaskError(f"{kind}: {text_of_it} (this exception cannot be pickled; its traceback is in the notes)")
+    substitute = RemoteTaskError(
+        f"{kind}: {text_of_it} (this exception cannot be pickled; its traceback is in the notes)"
+    )
     return bytes(cloudpickle.dumps((substitute, text)))
 
 
 def unpack(outcome: Outcome, name: str) -> Outcome:
-    """Turn what came back from another process into a value or an exception; errors get the worker's traceback as a note."""
+    """Turn what came back from another process into a value or an exception, with the worker's traceback as a note."""
     if outcome.packed is None:
         return outcome
     import cloudpickle

@@ -61,8 +61,8 @@ def conclude(flow_run: FlowRun, outcome: Outcome) -> State:
 
 def _unfinished(flow_run: FlowRun, future: TaskFuture[Any]) -> UnfinishedRun:
     msg = (
-        f"Flow {flow_run.flow.name!r} returned the future of task run {future.name!r}, which belongs to another flow run "
-        f"and is not finished. Return future.result(), or wait for it in the flow that submitted it."
+        f"Flow {flow_run.flow.name!r} returned the future of task run {future.name!r}, which belongs to another flow "
+        f"run and is not finished. Return future.result(), or wait for it in the flow that submitted it."
     )
     return UnfinishedRun(msg)
 
@@ -76,7 +76,7 @@ def _aggregate(flow_run: FlowRun, states: Sequence[State], value: Any) -> State:
 
 def _root_failure(flow_run: FlowRun, states: Sequence[State]) -> BaseException | None:
     """Give the exception that stands for many states: of the first failure, in the order of submission."""
-    ours = [run.state for run in flow_run.runs[flow_run.first_run :]]
+    ours: list[State] = [run.state for run in flow_run.runs[flow_run.first_run :]]
     among = {id(state) for state in states}
     ordered = [state for state in ours if id(state) in among] + list(states)
     for kind in (_is_root, State.is_cancelled, State.is_not_ready):
@@ -106,7 +106,9 @@ def _add_notes(flow_run: FlowRun, error: BaseException) -> None:
     if others:
         notes.append(f"{others} other run{'s' if others > 1 else ''} failed too.")
     if not_ready:
-        notes.append(f"{not_ready} run{'s were' if not_ready > 1 else ' was'} not ready, because of runs that did not complete.")
+        notes.append(
+            f"{not_ready} run{'s were' if not_ready > 1 else ' was'} not ready, because of runs that did not complete."
+        )
     with suppress(Exception):  # an exception class may refuse notes
         for note in notes:
             if note not in getattr(error, "__notes__", ()):

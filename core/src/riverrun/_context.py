@@ -27,4 +27,4 @@ class Scope(Protocol):
 
 
 current_scope: Final[ContextVar[Any]] = ContextVar("riverrun_scope", default=None)
-"""The innermost scope, or None outside of every flow. Typed as Any here; the engine knows which two classes it holds."""
+"""The innermost scope, or None outside of every flow. Typed as Any: the engine knows which two classes it holds."""

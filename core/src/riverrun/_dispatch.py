@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun import _async, _logging
 from riverrun._calls import Outcome
+from riverrun._signals import interrupts_raised
 from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, ReplacingTaskExecutor
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def connect(home: Any, concurrency: Concurrency, executor: TaskExecutor) -> None
         spawn_async = executor.spawn_async
 
         def async_(job: Submission) -> None:
+            job.context.run(_async.forget_library)
             spawn_async(job.run_async, job.context)
     else:
         sync = async_ = _Submit(executor, packed=not in_process)
@@ -99,9 +101,8 @@ class _Submit:
         except Exception as error:  # noqa: BLE001 - the failure of this run, and of no other
             job.end(attempt, Outcome(None, error))
             return
-        timeout = job.task.timeout_seconds
-        if timeout is not None:
-            job.home.timers.call_later(timeout, lambda: job.overrun(attempt, timeout))
+        if not self._packed:
+            call.when_started(lambda: job.started(attempt))
         future = job.context.run(self._executor.submit, call)
         job.handle = future
         future.add_done_callback(lambda done: job.returned(attempt, done))
@@ -146,14 +147,22 @@ class _Line:
                 job = self._jobs.popleft()
                 if job.task.is_async:
                     await self._to_its_end(job)
-                elif job.home.retries_in_place:
-                    while (delay := job.run_once()) is not None:
-                        await anyio.sleep(delay)
                 else:
-                    self._sync(job)
-                await anyio.sleep(0)
+                    await self._run_sync(job)
+                await anyio.sleep(0)  # noqa: ASYNC115 - `anyio.lowlevel` is one import more
         finally:
             self._serving = False
+
+    async def _run_sync(self, job: Submission) -> None:
+        import anyio
+
+        delay: float | None = 0.0
+        while delay is not None:
+            # The task has the loop's thread, so the loop could not act upon Ctrl-C before its end: it hits the task.
+            with interrupts_raised(job.home):
+                delay = job.run_once() if job.home.retries_in_place else self._sync(job)
+            if delay is not None:
+                await anyio.sleep(delay)
 
     async def _to_its_end(self, job: Submission) -> None:
         """Run a coroutine as a task of its own, so that cancelling it can hit no other."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 from riverrun import _async, _plugins
@@ -83,9 +83,12 @@ def _attempt_sync(flow_run: FlowRun) -> State:
         return conclude(flow_run, outcome)
     passed = threading.Event()
 
+    attempt = flow_run.run_count
+
     def overrun() -> None:
-        passed.set()
-        flow_run.overrun()
+        if flow_run.run_count == attempt and not flow_run.state.is_final():
+            passed.set()
+            flow_run.overrun()
 
     flow_run.timers.call_later(timeout, overrun)
     with interrupted_after(timeout) as deadline:
@@ -109,10 +112,8 @@ def _stop_after(flow_run: FlowRun, error: BaseException) -> None:
     """Stop everything after an interrupt: at once what can be stopped; the rest has a short grace, then it is left."""
     flow_run.unread.clear()
     flow_run.stop_taking(interrupted(error))
-    try:
+    with suppress(BaseException):  # a second interrupt: no grace; the first one is raised
         _wait_for_all(flow_run, GRACE)
-    except BaseException:  # noqa: BLE001, S110 - a second interrupt: no grace; the first one is raised
-        pass
     flow_run.leave_running()
 
 
@@ -126,7 +127,7 @@ async def run_async(flow_run: FlowRun) -> State:
             state = failed(flow_run, error)
         except BaseException as error:  # noqa: BLE001 - raised again below
             # asyncio turns a signal into a cancellation of the main task: the state says what it was.
-            state, interrupt = interrupted(signals.noted or error), error
+            state, interrupt = interrupted(signals.noted or flow_run.interrupt or error), error
         flow_run.end(state)
     if interrupt is not None:
         raise interrupt
@@ -153,15 +154,18 @@ async def _run_async(flow_run: FlowRun) -> State:
         else:
             stack.enter_context(started)
         # Nothing is raised across the loop's nursery: trio would wrap it in a group.
-        async with _async.opened(loop):
-            try:
-                state = await _attempts_async(flow_run)
-            except BaseException as exception:  # noqa: BLE001 - raised below
-                error = exception
-                await _stop_after_async(flow_run, exception)
+        try:
+            async with _async.opened(loop):
+                try:
+                    state = await _attempts_async(flow_run)
+                except BaseException as exception:  # noqa: BLE001 - raised below
+                    error = exception
+                    await _stop_after_async(flow_run, exception)
+        except BaseException as exception:  # noqa: BLE001 - a nursery that is cancelled raises that once more
+            error = error or exception
         if error is not None:
             raise error
-    assert state is not None
+    assert state is not None  # noqa: S101 - said to type checkers
     return state
 
 

@@ -48,8 +48,8 @@ def failed(error: BaseException) -> State:
 
 
 def not_taken(name: str, error: Exception) -> State:
-    """Give the state of a task run that the executor refused."""
-    lost = CrashedRun(f"The task runner did not take task run {name!r}: {describe(error)}")
+    """Give the state of a task run that the executor refused, or gave something impossible for."""
+    lost = CrashedRun(f"The task runner did not carry out task run {name!r}: {describe(error)}")
     lost.__cause__ = error
     return Crashed(str(lost), lost)
 
@@ -90,6 +90,6 @@ def run_hook(hook: Callable[..., object], subject: Any, run: Any, state: State) 
     """Call a hook of the user's; an exception of its is logged, and changes nothing."""
     try:
         hook(subject, run, state)
-    except Exception:
+    except Exception:  # noqa: BLE001 - a user's function may raise anything
         name = _names.function_name(hook)
         _logging.root_logger.exception("Hook %r raised for run %r, which stays in state %r.", name, run.name, state)

@@ -70,6 +70,8 @@ class Home:
         """Those that were handed to the executor and have not begun. Who pops one may begin it."""
         self.finishing: set[object] = set()
         """What the end of the flow waits for besides: runs whose hooks are being called, callbacks of users."""
+        self.interrupt: BaseException | None = None
+        """What interrupted a task that had the thread of the flow's event loop."""
         self.unread: list[Source] = []
         """Generators of maps that have not been read to their end."""
         self.closed: State | None = None
@@ -132,7 +134,10 @@ class Home:
     def _refusal(self, task: Task[Any, Any]) -> Exception:
         if self.closed is not None and self.closed.is_cancelled():
             return CancelledError(f"Task {task.name!r} was called in {self.label}, which is being cancelled.")
-        msg = f"Task {task.name!r} was called in {self.label}, which has ended. Call it while the flow runs, or `{task.name}.fn(...)`."
+        msg = (
+            f"Task {task.name!r} was called in {self.label}, which has ended. Call it while the flow runs, or "
+            f"`{task.name}.fn(...)`."
+        )
         return MissingContextError(msg)
 
     @property
@@ -165,7 +170,8 @@ class Home:
 def checked_wait_for(wait_for: Any, task: Task[Any, Any]) -> Iterable[Any]:
     """Give the upstreams of `wait_for=`, or say what is wrong with it."""
     if isinstance(wait_for, (_inputs.Upstream, _inputs.Annotation)) or not isinstance(wait_for, Iterable):
-        msg = f"Task {task.name!r} was called with wait_for={wait_for!r}. It takes futures in a list: wait_for=[future]."
+        given = type(wait_for).__name__
+        msg = f"Task {task.name!r} was called with wait_for={given}. It takes futures in a list: wait_for=[future]."
         raise ParameterTypeError(msg)
     return wait_for
 

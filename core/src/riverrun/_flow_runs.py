@@ -47,11 +47,20 @@ class FlowRun(Home):
 
     is_flow = True
 
-    def __init__(self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, wait_for: Any = None, tracked: bool = True) -> None:
+    def __init__(
+        self,
+        flow: Flow[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        wait_for: Any = None,
+        tracked: bool = True,
+    ) -> None:
         scope = current_scope.get()
         around = getattr(scope, "home", scope)
-        log_prints = flow.log_prints if flow.log_prints is not None else getattr(around, "log_prints", None)
-        super().__init__(log_prints or None, getattr(around, "depth", 0) + 1)
+        logs_around = getattr(around, "log_prints", None)
+        logs = logs_around if flow.log_prints is None else flow.log_prints
+        super().__init__(True if logs else (False if logs_around else None), getattr(around, "depth", 0) + 1)
         self.flow = flow
         self.parent: FlowRun | None = scope if scope is not None and scope.is_flow else None
         self.parameters: dict[str, Any] = {}
@@ -60,6 +69,8 @@ class FlowRun(Home):
         self.end_time: float | None = None
         self.run_count = 0
         self.nested = None
+        self.cancelled = False
+        """Whether the flow around it has given it up: then it is not tried again."""
         self.first_run = 0
         """Where the runs of the present attempt begin in `runs`."""
         self._args, self._kwargs, self._wait_for = args, kwargs, wait_for
@@ -168,10 +179,11 @@ class FlowRun(Home):
         """Begin an attempt: only its own runs count for its final state."""
         self.run_count += 1
         self.first_run = len(self.runs)
+        self.closed = None  # an attempt that overran the time limit takes no more calls; this one does
 
     def delay_before_retry(self, state: State) -> float | None:
         """Give the delay in seconds before the next attempt; None if there is none."""
-        if not (state.is_failed() or state.is_crashed()) or self.run_count > self.flow.retries or self.closed is not None:
+        if self.cancelled or not (state.is_failed() or state.is_crashed()) or self.run_count > self.flow.retries:
             return None
         delay = self.flow.retry_delay(self.run_count)
         self._log(
@@ -188,7 +200,7 @@ class FlowRun(Home):
     def stop_taking(self, state: State) -> None:
         """Take no more calls, cancel what has not started, and ask what can be stopped to stop."""
         self.closed = state
-        for job in list(self.live.values()):
+        for job in reversed(list(self.live.values())):  # dependents first: they are cancelled, too, and not "not ready"
             job.cancel()
 
     def leave_running(self) -> None:
@@ -207,13 +219,15 @@ class FlowRun(Home):
     def end(self, state: State) -> None:
         """Take the final state, and tell everybody."""
         self.end_time = time.time()
-        self.closed = self.closed or state
+        self.closed = self.closed or state.with_data(None)
         self.state = state
         level = logging.INFO if state.is_completed() else logging.WARNING if state.is_cancelled() else logging.ERROR
         kind = "Flow run" if self.parent is None else "Subflow run"
         if _logging.flow_logger.isEnabledFor(level):  # the name is not made for nobody
-            self._log(level, f"{kind} %r finished in state %r", self.name, state)
+            self._log(level, f"{kind} %r finished in state %s", self.name, repr(state))  # a kept record keeps no value
         for hook in self.flow.hooks_for(state):
             run_hook(hook, self.flow, self, state)
         if state.is_completed():
             self.state = state.with_data(None)  # the record keeps no value
+        if self.parent is not None:
+            self.parameters = {}  # nor what was passed, as long as the flow around it runs

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import threading
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from riverrun import _async, _names, _retries
 from riverrun._context import current_scope
 from riverrun._drivers import run_async, run_sync
 from riverrun._flow_runs import FlowRun
 from riverrun._parameters import Parameters, check_function, is_async
-from riverrun._tasks import Task, check_options, checked_hooks, found
+from riverrun._tasks import Task, check_options, checked_hooks, found, is_found
 from riverrun.exceptions import MissingContextError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable
 
+    from riverrun._decorators import Async, FlowDecorator, FlowOptions, Futures
     from riverrun._futures import TaskFuture
-    from riverrun._retries import Delays
+    from riverrun._mapping import TaskFutureList
     from riverrun._submissions import Submission
     from riverrun.abc import TaskRunner
     from riverrun.states import State
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 _HOOKS = ("on_completion", "on_failure", "on_crashed", "on_cancellation")
@@ -43,14 +46,14 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class Flow(Generic[P, R]):
+class Flow(Generic[P, R_co]):
     """A function in which calls of tasks become task runs. Made by `@flow`.
 
     Attributes:
         fn: the function itself; `my_flow.fn(...)` calls it without a run (and then it can call no task).
     """
 
-    def __init__(self, fn: Callable[P, R], **options: Any) -> None:
+    def __init__(self, fn: Callable[P, R_co], **options: Any) -> None:
         check_function(fn, kind="flow")
         options = {**_DEFAULTS, **check_options(options, _DEFAULTS, owner="@flow")}
         self.fn = fn
@@ -66,7 +69,9 @@ class Flow(Generic[P, R]):
         self.retries = _retries.check_retries(options["retries"], owner=owner)
         self._delays = _retries.delays_for(options["retry_delay_seconds"], self.retries, owner=owner)
         timeout = options["timeout_seconds"]
-        self.timeout_seconds = None if timeout is None else _retries.check_seconds("timeout_seconds", timeout, owner=owner, zero=False)
+        self.timeout_seconds = (
+            None if timeout is None else _retries.check_seconds("timeout_seconds", timeout, owner=owner, zero=False)
+        )
         self._hooks = {kind: checked_hooks(kind, options[kind], owner) for kind in _HOOKS}
         self.is_async = is_async(fn)
         self.signature = Parameters(fn, owner)
@@ -88,13 +93,39 @@ class Flow(Generic[P, R]):
             return self._hooks["on_crashed"]
         return self._hooks["on_cancellation"] if state.is_cancelled() else self._hooks["on_failure"]
 
+    # First what only `return_state` fits; then flows that return futures, which give the values of them; the last one
+    # takes futures in the places of values. A flow that is annotated with `Any`, or not at all, fits the first of each.
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(
+        self: Flow[Any, TaskFuture[Any]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Futures = ...,
+        **kwargs: Any,
+    ) -> State: ...
     @overload
-    def __call__(self, *args: Any, return_state: Literal[True], wait_for: Iterable[Any] | None = ..., **kwargs: Any) -> State: ...
+    def __call__(
+        self: Flow[Any, Async[Any]], *args: Any, return_state: Literal[True], wait_for: Futures = ..., **kwargs: Any
+    ) -> Async[State]: ...
     @overload
-    def __call__(self, *args: Any, wait_for: Iterable[Any] | None = ..., **kwargs: Any) -> R: ...
-    def __call__(self, *args: Any, wait_for: Iterable[Any] | None = None, return_state: bool = False, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, return_state: Literal[True], wait_for: Futures = ..., **kwargs: Any) -> State: ...
+    @overload
+    def __call__(self: Flow[Any, TaskFuture[T]], *args: Any, wait_for: Futures = ..., **kwargs: Any) -> T: ...
+    @overload
+    def __call__(self: Flow[Any, TaskFutureList[T]], *args: Any, wait_for: Futures = ..., **kwargs: Any) -> list[T]: ...
+    @overload
+    def __call__(
+        self: Flow[Any, Async[TaskFuture[T]]], *args: Any, wait_for: Futures = ..., **kwargs: Any
+    ) -> Async[T]: ...
+    @overload
+    def __call__(
+        self: Flow[Any, Async[TaskFutureList[T]]], *args: Any, wait_for: Futures = ..., **kwargs: Any
+    ) -> Async[list[T]]: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, *args: Any, wait_for: Futures = ..., **kwargs: Any) -> R_co: ...
+    def __call__(self, *args: Any, wait_for: Any = None, return_state: Any = False, **kwargs: Any) -> Any:
         """Run the flow to its end, and give its value with every future in it resolved.
 
         An async flow gives a coroutine; inside a sync flow or task, it runs to its end here.
@@ -125,9 +156,23 @@ class Flow(Generic[P, R]):
         return state if return_state else state.result()
 
     @overload
-    def submit(self: Flow[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> TaskFuture[T]: ...
+    def submit(self: Flow[Any, TaskFuture[T]], *args: Any, wait_for: Futures = ..., **kwargs: Any) -> TaskFuture[T]: ...
     @overload
-    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R]: ...
+    def submit(
+        self: Flow[Any, TaskFutureList[T]], *args: Any, wait_for: Futures = ..., **kwargs: Any
+    ) -> TaskFuture[list[T]]: ...
+    @overload
+    def submit(
+        self: Flow[Any, Async[TaskFuture[T]]], *args: Any, wait_for: Futures = ..., **kwargs: Any
+    ) -> TaskFuture[T]: ...
+    @overload
+    def submit(
+        self: Flow[Any, Async[TaskFutureList[T]]], *args: Any, wait_for: Futures = ..., **kwargs: Any
+    ) -> TaskFuture[list[T]]: ...
+    @overload
+    def submit(self: Flow[Any, Async[T]], *args: Any, wait_for: Futures = ..., **kwargs: Any) -> TaskFuture[T]: ...
+    @overload
+    def submit(self, *args: Any, wait_for: Futures = ..., **kwargs: Any) -> TaskFuture[R_co]: ...
     def submit(self, *args: Any, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> TaskFuture[Any]:
         """Run the flow beside what the flow around it does, and give its future at once.
 
@@ -142,15 +187,15 @@ class Flow(Generic[P, R]):
         scope = current_scope.get()
         if scope is None or not scope.is_flow:
             msg = (
-                f"Flow {self.name!r} was submitted outside of a flow ({self.name}.submit(...)). Call it inside a function "
-                f"with @flow, or run it to its end: {self.name}(...)."
+                f"Flow {self.name!r} was submitted outside of a flow ({self.name}.submit(...)). Call it inside a "
+                f"function with @flow, or run it to its end: {self.name}(...)."
             )
             raise MissingContextError(msg)
         beside = _Beside(self, scope)
         child: Task[..., Any] = Task(beside.run_async if self.is_async else beside.run, name=self.name)
         return scope.submit(child, args, kwargs, wait_for, beside)  # type: ignore[no-any-return]
 
-    def with_options(self, **options: Any) -> Flow[P, R]:
+    def with_options(self, **options: Unpack[FlowOptions]) -> Flow[P, R_co]:
         """Give a copy of the flow with other options.
 
         Args:
@@ -170,7 +215,15 @@ class Flow(Generic[P, R]):
         check_options(options, _DEFAULTS, owner=f"{self.name}.with_options()")
         return type(self)(self.fn, **{**self._options, **options})
 
-    def __get__(self, instance: object, owner: type | None = None) -> Flow[..., R]:
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Flow[P, R_co]: ...
+    @overload
+    def __get__(
+        self: Flow[Concatenate[Any, Q], R_co], instance: object, owner: type | None = ..., /
+    ) -> Flow[Q, R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = ..., /) -> Flow[..., R_co]: ...
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
         if instance is None:
             return self
         return type(self)(cast("Any", MethodType(self.fn, instance)), **self._options)
@@ -179,7 +232,7 @@ class Flow(Generic[P, R]):
         return f"<Flow {self.name!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.__module__ != "__main__" and found(self.__module__, self.__qualname__) is self:
+        if is_found(self, self.__module__, self.__qualname__):
             return found, (self.__module__, self.__qualname__)
         return _made, (self.fn, self._options)
 
@@ -189,8 +242,9 @@ def _made(fn: Callable[..., Any], options: dict[str, Any]) -> Flow[..., Any]:
 
 
 class _Beside:
-    """Runs one submitted subflow on a thread of its own (or on the loop, if both flows are async): it takes no slot of
-    the task runner, so that subflows inside subflows cannot wait for each other's slots.
+    """Runs one submitted subflow on a thread of its own, or on the loop if both flows are async.
+
+    It takes no slot of the task runner, so that subflows inside subflows cannot wait for each other's slots.
     """
 
     def __init__(self, flow: Flow[Any, Any], parent: FlowRun) -> None:
@@ -217,6 +271,7 @@ class _Beside:
     def cancel(self) -> bool:
         """Cancel what the subflow has submitted; its own code ends when it asks for a result."""
         if self._child is not None:
+            self._child.cancelled = True
             self._child.overrun()
         return True
 
@@ -237,24 +292,8 @@ class _Beside:
 @overload
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
-def flow(
-    *,
-    name: str | None = ...,
-    description: str | None = ...,
-    version: str | None = ...,
-    task_runner: str | type[TaskRunner] | TaskRunner | None = ...,
-    flow_run_name: str | Callable[..., str] | None = ...,
-    retries: int = ...,
-    retry_delay_seconds: Delays = ...,
-    timeout_seconds: float | None = ...,
-    validate_parameters: bool = ...,
-    log_prints: bool | None = ...,
-    on_completion: Iterable[Callable[[Any, Any, State], object]] = ...,
-    on_failure: Iterable[Callable[[Any, Any, State], object]] = ...,
-    on_crashed: Iterable[Callable[[Any, Any, State], object]] = ...,
-    on_cancellation: Iterable[Callable[[Any, Any, State], object]] = ...,
-) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
-def flow(fn: Any = None, /, **options: Any) -> Any:
+def flow(**options: Unpack[FlowOptions]) -> FlowDecorator: ...
+def flow(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417 - the options are explained one by one
     """Make a flow of a function.
 
     Args:

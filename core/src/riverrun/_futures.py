@@ -7,6 +7,7 @@ They are two objects so that a value lives exactly as long as somebody can ask f
 from __future__ import annotations
 
 import threading
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar
 
 from riverrun import _async, _logging, _names
@@ -94,10 +95,11 @@ class TaskRun:
     @property
     def state(self) -> State:
         """The present state; without the value, which only the future has."""
-        if self.final is None:
+        final = self.final
+        if final is None:
             job: Job | None = self.flow_run.live.get(self.number)
             return self.final or (PENDING if job is None else job.present_state())
-        return self.final
+        return final
 
     @property
     def lock(self) -> threading.Lock:
@@ -211,15 +213,18 @@ class TaskFuture(Upstream, Generic[R_co]):
         job = self._job
         return job is not None and job.cancel()
 
-    def add_done_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> None:
+    def add_done_callback(self, fn: Callable[[TaskFuture[R_co]], object]) -> None:
         """Call `fn(future)` when the run is final: at once if it is, else on the thread that ends it.
 
-        An exception that `fn` raises is logged and goes no further.
+        It sees the context variables of this call, so it may call tasks. An exception that it raises is logged and
+        goes no further.
         """
         home = self._run.flow_run
 
+        context = copy_context()
+
         def call(future: TaskFuture[Any]) -> None:
-            call_back(fn, future)
+            context.run(call_back, fn, future)
             home.finishing.discard(call)
             home.tell_if_idle()
 
@@ -239,7 +244,7 @@ class TaskFuture(Upstream, Generic[R_co]):
                 self._callbacks.append(fn)
             else:
                 self._callbacks = [self._callbacks, fn]
-        if run.final is None:
+        if self._run.final is None:
             return True
         # It became final meanwhile. Who ended it may have looked here before, and will not again: if the callback is
         # still here it is ours to call, else it is being called.
@@ -283,14 +288,26 @@ class TaskFuture(Upstream, Generic[R_co]):
                 f"call result() again, or future.cancel()."
             )
             raise ResultTimeout(msg)
-        assert run.final is not None
+        assert run.final is not None  # noqa: S101 - said to type checkers
         return run.final
+
+    async def finished(self) -> None:
+        """Wait for the run in a coroutine, whatever becomes of it."""
+        waiter = (self._run.flow_run.loop or _async.current_loop()).waiter()
+
+        def wake(_: object) -> None:
+            waiter.wake()
+
+        if self._add_callback(wake):
+            try:
+                await waiter.wait()
+            except BaseException:
+                self._remove_callback(wake)
+                raise
 
     def __await__(self) -> Generator[Any, None, R_co]:
         if self._run.final is None:
-            waiter = (self._run.flow_run.loop or _async.current_loop()).waiter()
-            if self._add_callback(lambda _: waiter.wake()):
-                yield from waiter.wait().__await__()
+            yield from self.finished().__await__()
         return self.result()
 
     def __repr__(self) -> str:
@@ -303,38 +320,40 @@ class TaskFuture(Upstream, Generic[R_co]):
         )
         raise TypeError(msg)
 
-    def __bool__(self) -> bool:
-        self._misused("has no truth value")
+    if not TYPE_CHECKING:  # a type checker that finds no such method says so, long before the flow runs
 
-    def __iter__(self) -> NoReturn:
-        self._misused("cannot be iterated")
+        def __bool__(self) -> bool:  # noqa: PLE0304 - it only raises, as do the others
+            self._misused("has no truth value")
 
-    def __len__(self) -> int:
-        self._misused("has no length")
+        def __iter__(self) -> NoReturn:
+            self._misused("cannot be iterated")
 
-    def __getitem__(self, key: object) -> NoReturn:
-        self._misused("cannot be indexed")
+        def __len__(self) -> int:  # noqa: PLE0303
+            self._misused("has no length")
 
-    def __contains__(self, item: object) -> bool:
-        self._misused("cannot be searched with `in`")
+        def __getitem__(self, key: object) -> NoReturn:
+            self._misused("cannot be indexed")
 
-    def __int__(self) -> int:
-        self._misused("is no number")
+        def __contains__(self, item: object) -> bool:
+            self._misused("cannot be searched with `in`")
 
-    __float__ = __index__ = __int__  # type: ignore[assignment]
+        def __int__(self) -> int:
+            self._misused("is no number")
 
-    def _arithmetic(self, *_: object) -> NoReturn:
-        self._misused("cannot be used in arithmetic or compared by size")
+        __float__ = __index__ = __int__
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _arithmetic
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _arithmetic
-    __neg__ = __pos__ = __abs__ = __invert__ = __lt__ = __le__ = __gt__ = __ge__ = _arithmetic
-    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _arithmetic
+        def _arithmetic(self, *_: object) -> NoReturn:
+            self._misused("cannot be used in arithmetic or compared by size")
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _arithmetic
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _arithmetic
+        __neg__ = __pos__ = __abs__ = __invert__ = __lt__ = __le__ = __gt__ = __ge__ = _arithmetic
+        __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _arithmetic
 
     def __reduce__(self) -> NoReturn:
         msg = (
-            f"A TaskFuture cannot be pickled (task run {self.name!r}): it belongs to the process of its flow. Pass it as "
-            f"an argument of a task, or pass future.result()."
+            f"A TaskFuture cannot be pickled (task run {self.name!r}): it belongs to the process of its flow. Pass it "
+            f"as an argument of a task, or pass future.result()."
         )
         raise TypeError(msg)
 
@@ -343,7 +362,7 @@ def call_back(fn: Callable[[TaskFuture[Any]], object], future: TaskFuture[Any]) 
     """Call a user's callback; an exception of its is logged, because nobody is there to catch it."""
     try:
         fn(future)
-    except Exception:
+    except Exception:  # noqa: BLE001 - a user's function may raise anything
         _logging.flow_logger.exception("A done callback of task run %r raised.", future.name)
 
 
@@ -356,4 +375,3 @@ def check_may_block(future: TaskFuture[Any], blocking: str, instead: str) -> Non
             f"to finish. Write `{instead}`."
         )
         raise BlockingCallError(msg)
-

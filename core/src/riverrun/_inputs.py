@@ -221,7 +221,7 @@ def _rebuilt(value: Any, each: Callable[[Any], Any]) -> Any:
             return value
         if hasattr(kind, "_make"):  # a named tuple
             return kind._make(parts)
-        return _refilled(value, parts) if kind in {deque} else kind(parts)
+        return _refilled(value, parts) if kind is deque else kind(parts)
     changes = {name: new for name, part in (_fields(value) or {}).items() if (new := each(part)) is not part}
     return _with_fields(value, changes) if changes else value
 

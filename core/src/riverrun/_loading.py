@@ -91,6 +91,7 @@ def _named(offer: Offer) -> Any:
 def _from_plugin(offer: Offer, plugin: Any) -> type[TaskRunner]:
     """Ask a plugin (a module, or any object) for its class, through its hook."""
     import pluggy
+
     from riverrun import hookspecs
 
     manager = pluggy.PluginManager("riverrun")

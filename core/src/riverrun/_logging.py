@@ -44,7 +44,7 @@ class _StderrHandler(logging.StreamHandler[Any]):
         self.setFormatter(RunFormatter())
 
     @property
-    def stream(self) -> TextIO:  # type: ignore[override]
+    def stream(self) -> TextIO:
         return sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -81,7 +81,7 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1  # this frame is not the caller that the record names
         # The label is an argument, not a part of the template: a run's name may hold a percent sign.
         if args and not isinstance(args[0], dict):
-            self.logger.log(level, f"%s - {msg}", self._label, *args, **kwargs)
+            self.logger.log(level, f"%s - {msg}", self._label, *args, **kwargs)  # noqa: G004 - `msg` is a template
         else:
             text = str(msg) % args[0] if args else msg
             self.logger.log(level, "%s - %s", self._label, text, **kwargs)
@@ -174,7 +174,7 @@ def _install_proxy() -> _StdoutProxy:
         proxy = sys.stdout
         if not isinstance(proxy, _StdoutProxy):
             proxy = _StdoutProxy(sys.stdout)
-            sys.stdout = proxy  # type: ignore[assignment]
+            sys.stdout = proxy
         proxy.users += 1
         return proxy
 
@@ -182,7 +182,7 @@ def _install_proxy() -> _StdoutProxy:
 def _remove_proxy(proxy: _StdoutProxy) -> None:
     with _proxy_lock:
         proxy.users -= 1
-        if proxy.users == 0 and sys.stdout is proxy:  # type: ignore[comparison-overlap]
+        if proxy.users == 0 and sys.stdout is proxy:
             sys.stdout = proxy.stdout
 
 

@@ -143,7 +143,7 @@ class TaskFutureList(UpstreamList, Sequence[TaskFuture[R_co]]):
             timeout = 0
         return [future.result(timeout, raise_on_failure) for future in futures]
 
-    def wait(self, timeout: float | None = None) -> DoneAndNotDone:
+    def wait(self, timeout: float | None = None) -> DoneAndNotDone[R_co]:
         """Wait for all, and give `(done, not_done)`; `timeout` in seconds."""
         return wait(self.all(), timeout)
 
@@ -155,7 +155,9 @@ class TaskFutureList(UpstreamList, Sequence[TaskFuture[R_co]]):
 class Source:
     """The elements of a generator that have not been submitted, and how to submit them."""
 
-    def __init__(self, elements: Iterator[Any], submit: Callable[[Any], TaskFuture[Any]], home: Home, size: int) -> None:
+    def __init__(
+        self, elements: Iterator[Any], submit: Callable[[Any], TaskFuture[Any]], home: Home, size: int
+    ) -> None:
         self.size = size
         self.futures: list[TaskFuture[Any]] = []
         self._elements: Iterator[Any] | None = elements
@@ -213,7 +215,10 @@ def map_task(
         MappingMissingIterable: there is no iterable among them.
         MappingLengthMismatch: there are several, of different lengths.
     """
-    names = [*task.signature.positional[: len(args)], *(f"argument {i + 1}" for i in range(len(task.signature.positional), len(args)))]
+    names = [
+        *task.signature.positional[: len(args)],
+        *(f"argument {i + 1}" for i in range(len(task.signature.positional), len(args))),
+    ]
     arguments = dict(zip([*names, *kwargs], [_readable(value) for value in (*args, *kwargs.values())], strict=True))
     mapped = {name: value for name, value in arguments.items() if _is_mapped(value)}
     if not mapped:
@@ -221,7 +226,10 @@ def map_task(
             if isinstance(_inner(value), TaskFuture):
                 _inner(value).result()  # it was to be mapped over, and failed: that is what the user has to know
         given = ", ".join(f"{name}: {type(value).__name__}" for name, value in arguments.items()) or "no arguments"
-        msg = f"{task.name}.map() needs at least one iterable to map over, and got {given}. To call it once, write {task.name}(...)."
+        msg = (
+            f"{task.name}.map() needs at least one iterable to map over, and got {given}. To call it once, write "
+            f"{task.name}(...)."
+        )
         raise MappingMissingIterable(msg)
     columns = [_column(value) for value in arguments.values()]
     keys = list(kwargs)
@@ -229,7 +237,9 @@ def map_task(
     window = Window(task.max_in_flight) if task.max_in_flight else None
 
     def submit(element: tuple[Any, ...]) -> TaskFuture[Any]:
-        return home.submit(task, element[: len(args)], dict(zip(keys, element[len(args) :], strict=True)), wait_for, window)
+        return home.submit(
+            task, element[: len(args)], dict(zip(keys, element[len(args) :], strict=True)), wait_for, window
+        )
 
     rows = _rows(columns, mapped, task.name)
     if all(hasattr(_inner(value), "__len__") for value in mapped.values()):
@@ -268,7 +278,7 @@ def _is_mapped(value: Any) -> bool:
     return isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
 
 
-def _column(value: Any) -> Iterator[Any] | None | Any:
+def _column(value: Any) -> Iterator[Any] | Any | None:
     if isinstance(value, allow_failure) and _is_mapped(value):
         return (allow_failure(element) for element in value.value)
     if isinstance(value, TaskFutureList):
@@ -314,5 +324,8 @@ def _generated_rows(columns: list[Any], names: list[str], name: str, length: int
 
 
 def _raise_mismatch(name: str, lengths: str) -> None:
-    msg = f"{name}.map() got iterables of different lengths ({lengths}). Wrap what is not to be mapped over in unmapped(...)."
+    msg = (
+        f"{name}.map() got iterables of different lengths ({lengths}). Wrap what is not to be mapped over in "
+        f"unmapped(...)."
+    )
     raise MappingLengthMismatch(msg)

@@ -66,7 +66,9 @@ def render(template: str | Callable[..., object] | None, parameters: Mapping[str
             return template.format(**parameters)
         except (KeyError, IndexError) as error:
             known = ", ".join(parameters) or "none"
-            msg = f"{option}={template!r} names {error.args[0]!r}, which is not a parameter. The parameters are: {known}."
+            msg = (
+                f"{option}={template!r} names {error.args[0]!r}, which is not a parameter. The parameters are: {known}."
+            )
             raise ConfigurationError(msg) from None
     import inspect
 

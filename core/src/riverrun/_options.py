@@ -56,8 +56,13 @@ class Options:
             if name not in vars(cls):
                 setattr(cls, name, method)
 
-    def __init__(self, *positional: object, **named: object) -> None:
-        """Take the options, by position in the order of their declaration or by name."""
+    if not TYPE_CHECKING:  # a type checker makes one of each class's own options
+
+        def __init__(self, *positional: object, **named: object) -> None:
+            """Take the options, by position in the order of their declaration or by name."""
+            self._take(positional, named)
+
+    def _take(self, positional: tuple[object, ...], named: dict[str, object]) -> None:
         runner, options = type(self).__name__, options_of(type(self))
         if len(positional) > len(options):
             raise TaskRunnerOptionError(

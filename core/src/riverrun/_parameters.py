@@ -27,7 +27,7 @@ def _code_of(function: Any) -> Any:
         function = inner
     code = getattr(function, "__code__", None)
     if code is None and not isinstance(function, type):
-        code = getattr(getattr(type(function), "__call__", None), "__code__", None)
+        code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004 - its code is wanted
     return code
 
 
@@ -113,7 +113,7 @@ class Parameters:
         self.varargs = next(iter(kinds[inspect.Parameter.VAR_POSITIONAL]), None)
         self.varkeywords = next(iter(kinds[inspect.Parameter.VAR_KEYWORD]), None)
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:  # noqa: C901 - one case, one branch
         """Give the arguments of a call by the parameters' names, defaults included.
 
         Raises:
@@ -146,7 +146,8 @@ class Parameters:
             parameters[self.varkeywords] = others
         if problems:
             known = ", ".join((*self.positional, *self.keyword_only)) or "none"
-            msg = f"{self._owner} was called with arguments that do not fit: {'; '.join(problems)}. Its parameters: {known}."
+            wrong = "; ".join(problems)
+            msg = f"{self._owner} was called with arguments that do not fit: {wrong}. Its parameters: {known}."
             raise ParameterTypeError(msg)
         return parameters
 
@@ -185,12 +186,19 @@ class Validator:
             ParameterTypeError: values that do not fit; the text names all of them, and shows none of their values.
         """
         annotations = getattr(self._parameters.function, "__annotations__", {})
-        unsure = [name for name in given if name in annotations and not self._plainly_fits(name, annotations[name], given[name])]
+        unsure = [
+            name
+            for name in given
+            if name in annotations and not self._plainly_fits(name, annotations[name], given[name])
+        ]
         if not unsure:  # nothing to coerce: pydantic itself, 90 ms to import, would give the same values back
             return given
         adapters = self._made_adapters()
         problems: list[str] = []
-        validated = {name: self._one(name, value, adapters, problems) if name in unsure else value for name, value in given.items()}
+        validated = {
+            name: self._one(name, value, adapters, problems) if name in unsure else value
+            for name, value in given.items()
+        }
         if problems:
             lines = "".join(f"\n  {problem}" for problem in problems)
             msg = f"{self._owner} was called with parameters that do not fit:{lines}"
@@ -201,18 +209,23 @@ class Validator:
         if value is self._parameters.defaults.get(name, _MISSING):  # as in pydantic, defaults are taken on trust
             return True
         kind = _PLAIN.get(annotation) if isinstance(annotation, str) else annotation
-        return kind in _PLAIN.values() and type(value) is kind and name not in (self._parameters.varargs, self._parameters.varkeywords)
+        return (
+            kind in _PLAIN.values()
+            and type(value) is kind
+            and name not in (self._parameters.varargs, self._parameters.varkeywords)
+        )
 
     def _made_adapters(self) -> dict[str, Any]:
         if self._adapters is None:
             import typing
+            from types import GenericAlias
 
             hints = typing.get_type_hints(self._parameters.function, include_extras=True)
             parameters = self._parameters
             if parameters.varargs in hints:
-                hints[parameters.varargs] = tuple[hints[parameters.varargs], ...]
+                hints[parameters.varargs] = GenericAlias(tuple, (hints[parameters.varargs], ...))
             if parameters.varkeywords in hints:
-                hints[parameters.varkeywords] = dict[str, hints[parameters.varkeywords]]
+                hints[parameters.varkeywords] = GenericAlias(dict, (str, hints[parameters.varkeywords]))
             hints.pop("return", None)
             self._adapters = {name: _adapter(hint) for name, hint in hints.items()}
         return self._adapters

@@ -211,7 +211,7 @@ def _only_one(offers: list[Offer], what: str) -> Offer:
 
 def _not_found(name: str) -> TaskRunnerNotFound:
     ours = {offer.name: is_importable(offer) for offer in OURS.values()}
-    others = [offer.name for offer in third_party() if not switched_off(offer)]
+    others = [offer.name for offer in third_party() if not offer.problem and not switched_off(offer)]
     near = did_you_mean(name.rpartition(":")[2].removesuffix("TaskRunner"), [*ours, *others])
     installed = sorted({*others, *(own for own, there in ours.items() if there)})
     text = f"No task runner is named `{name}`{near} Installed: {', '.join(installed) or 'none'}."

@@ -1,4 +1,4 @@
-"""Signals that end the process, while a flow runs: they become exceptions, so that everything is stopped on the way out."""
+"""Signals that end the process while a flow runs: they become exceptions, so that all is stopped on the way out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,30 @@ class Terminated(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(143)
+
+
+@contextmanager
+def interrupts_raised(home: Any) -> Iterator[None]:
+    """Raise KeyboardInterrupt in the block, whatever an event loop has planned for it; `home.interrupt` keeps it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    import signal
+
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or before is signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        home.interrupt = KeyboardInterrupt()
+        raise home.interrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Signals:

@@ -69,22 +69,17 @@ class Submission:
     in_gate = False
     annotated = False
     """Whether there are futures or annotations among the arguments."""
-    attempt = 0
-    """Rises when an attempt starts and when one is given up: what ends with an older number comes too late."""
-    handle: Any = None
-    """What `_async.stop` takes to stop a running attempt."""
     stopped = False
     """Whether somebody asked for that."""
     nested: Home | None = None
     cache_key: tuple[str, str] | None = None
     waiting = False
     """Whether it waits for an upstream, a gate or a timer, and was not dispatched."""
-    state = PENDING
-    """The present state; the final one is the record's."""
-    _upstreams: Any = _NOTHING
     _countdown: Any = None
 
-    def __init__(self, home: Home, task: Task[Any, Any], run: TaskRun, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, home: Home, task: Task[Any, Any], run: TaskRun, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         self.home = home
         self.task = task
         self.run = run
@@ -92,6 +87,13 @@ class Submission:
         self.kwargs = kwargs or _NO_KEYWORDS
         self.future: TaskFuture[Any] = TaskFuture(run, self)
         self.context: Context = copy_context()
+        self._upstreams: Any = _NOTHING
+        self.state: State = PENDING
+        """The present state; the final one is the record's."""
+        self.attempt = 0
+        """Rises when an attempt starts and when one is given up: what ends with an older number comes too late."""
+        self.handle: Any = None
+        """What `_async.stop` takes to stop a running attempt."""
 
     @property
     def name(self) -> str:
@@ -253,16 +255,26 @@ class Submission:
         except Exception as error:  # noqa: BLE001 - an unhashable value for a set, say
             return self.end(attempt, Outcome(None, error))
         timeout = self.task.timeout_seconds
-        if timeout is None:
-            return self.end(attempt, self.context.run(execute, self, self.task.fn, args, kwargs))
-        self.home.timers.call_later(timeout, lambda: self.overrun(attempt, timeout))
-        if not self.home.retries_in_place:
-            return self.end(attempt, self.context.run(execute, self, self.task.fn, args, kwargs))
+        if timeout is not None and self.home.retries_in_place:
+            return self.end(attempt, self._execute_within(timeout, attempt, args, kwargs))
+        if timeout is not None:
+            self.home.timers.call_later(timeout, lambda: self.overrun(attempt, timeout))
+        return self.end(attempt, self.context.run(execute, self, self.task.fn, args, kwargs))
+
+    def _execute_within(self, timeout: float, attempt: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        """Execute in the flow's own thread: it is interrupted at the deadline, if that is possible there."""
         from riverrun._deadlines import interrupted_after
 
+        passed = threading.Event()
+
+        def overrun() -> None:
+            passed.set()
+            self._overrun_here(attempt, timeout)
+
+        self.home.timers.call_later(timeout, overrun)
         with interrupted_after(timeout) as deadline:
             outcome = self.context.run(execute, self, self.task.fn, args, kwargs)
-        return self.end(attempt, Outcome(None, timed_out(timeout)) if deadline.passed else outcome)
+        return Outcome(None, timed_out(timeout)) if deadline.passed or passed.is_set() else outcome
 
     async def run_async(self) -> None:
         """Run the task on this loop, if nobody has: the job that makes a coroutine."""
@@ -303,6 +315,9 @@ class Submission:
             args, kwargs = self.arguments()
         except Exception as error:  # noqa: BLE001
             return self.end(attempt, Outcome(None, error))
+        timeout = self.task.timeout_seconds
+        if timeout is not None:  # the loop has this deadline too, but no loop can stop a coroutine that blocks it
+            self.home.timers.call_later(timeout, lambda: self._overrun_here(attempt, timeout))
         body = execute_async(self, self.task.fn, args, kwargs, self.task.timeout_seconds)
         self.handle = _async.asyncio_task()
         if self.handle is None:
@@ -324,7 +339,7 @@ class Submission:
         args, kwargs = self.arguments()
         run = self.run
         return TaskCall(
-            function=self.task,
+            body=self.task,
             args=args,
             kwargs=kwargs,
             scope=TaskScope(run.name, self.log_prints, self.log_fields(), awaits=self.task.is_async),
@@ -332,6 +347,18 @@ class Submission:
             timeout=self.task.timeout_seconds,
             context=self.context.copy(),  # the submitting thread is inside the other one
         )
+
+    def started(self, attempt: int) -> None:
+        """Note that an executor has begun a call: from here on its time counts."""
+        with self.run.lock:
+            if attempt != self.attempt or self.run.final is not None:
+                return
+            if self.run.run_count == 1:
+                self.state = RUNNING
+                self.run.start_time = time.time()
+        timeout = self.task.timeout_seconds
+        if timeout is not None:
+            self.home.timers.call_later(timeout, lambda: self.overrun(attempt, timeout))
 
     def present_state(self) -> State:
         """Give the state of a run that is not final."""
@@ -343,6 +370,12 @@ class Submission:
 
     def returned(self, attempt: int, future: Future[Outcome]) -> None:
         """Take what an executor's future has."""
+        try:
+            self._take(attempt, future)
+        except Exception as error:  # noqa: BLE001 - nobody would see it here, and the run would never end
+            self.finish(not_taken(self.run.name, error), attempt=attempt)
+
+    def _take(self, attempt: int, future: Future[Outcome]) -> None:
         if future.cancelled():
             self.finish(Cancelled("Task run was cancelled."), attempt=attempt)
             return
@@ -351,7 +384,11 @@ class Submission:
         if error is not None:
             self.end(attempt, Outcome(None, lost(run.name, run.run_count, error)))
             return
-        outcome = unpack(future.result(), run.name)
+        outcome: Any = future.result()  # executors are written by others
+        if not isinstance(outcome, Outcome):
+            msg = f"it gave {type(outcome).__name__!r} for the call, which returns an Outcome"
+            raise TypeError(msg)
+        outcome = unpack(outcome, run.name)
         if outcome.records:
             _logging.replay(outcome.records, {**self.log_fields(), "worker": outcome.worker})
             outcome.records = None
@@ -368,6 +405,13 @@ class Submission:
             self.context = self.context.copy()  # the old one may be in use as long as the old attempt's thread is
         self._release()
         self.end(attempt, Outcome(None, timed_out(timeout)))
+
+    def _overrun_here(self, attempt: int, timeout: float) -> None:
+        """Give up an attempt; where the next one belongs to the same thread or coroutine, only the last one."""
+        if not self.home.retries_in_place:
+            self.overrun(attempt, timeout)
+        elif attempt == self.attempt and self.run.run_count > self.task.retries:
+            self.finish(failed(timed_out(timeout)), attempt=attempt)
 
     def _release(self) -> None:
         """Stop the present attempt if that can be done; else let the executor stop counting on it."""
@@ -411,9 +455,11 @@ class Submission:
             try:
                 if not condition(task, self.run, state):
                     return None
-            except Exception:
+            except Exception:  # noqa: BLE001 - a user's function may raise anything
                 _logging.task_logger.exception(
-                    "retry_condition_fn of task run %r raised: it is not tried again.", self.run.name, extra=self.log_fields()
+                    "retry_condition_fn of task run %r raised: it is not tried again.",
+                    self.run.name,
+                    extra=self.log_fields(),
                 )
                 return None
         return task.retry_delay(self.run.run_count)
@@ -424,7 +470,9 @@ class Submission:
             if attempt != self.attempt or self.run.final is not None:
                 return None
             self.state = AwaitingRetry(state.message, state.data)
+            self.context = self.context.copy()  # the attempt that has failed may still be inside the old one
             self.waiting = not in_place
+            self.context = self.context.copy()  # a coroutine that ends here is still inside the old one
         _logging.task_logger.warning(
             "Task run %r failed in attempt %d of %d and is tried again in %.3g seconds: %s",
             self.run.name, self.run.run_count, self.task.retries + 1, delay, state.message, extra=self.log_fields(),
@@ -444,8 +492,10 @@ class Submission:
         if attempt is not None and attempt != self.attempt:
             return False
         tells = state is not COMPLETED or home.logs_info or self.gate is not None or self.task.has_hooks
-        if tells:  # while it is marked, the flow is not at its end: hooks belong to it
-            home.finishing.add(self)
+        mark = None
+        if tells:  # while this mark is there, the flow is not at its end: hooks belong to it
+            mark = object()
+            home.finishing.add(mark)
         first = home.live.pop(run.number, None) is not None
         if first:
             future._value = value  # noqa: SLF001
@@ -460,8 +510,8 @@ class Submission:
             self.args = self._upstreams = _NOTHING
             self.kwargs = _NO_KEYWORDS
             self.context = self.future = None  # type: ignore[assignment]
-        if tells and first:
-            home.finishing.discard(self)
+        if tells:
+            home.finishing.discard(mark)
         if home.when_idle_then is not None:
             home.tell_if_idle()
         return first
@@ -473,7 +523,9 @@ class Submission:
         if logger.isEnabledFor(level):
             error = state.data if state.is_failed() else None
             if isinstance(error, BaseException) and not isinstance(error, RunTimeout):
-                logger.error("Task run %r encountered an exception:", self.run.name, exc_info=error, extra=self.log_fields())
+                logger.error(
+                    "Task run %r encountered an exception:", self.run.name, exc_info=error, extra=self.log_fields()
+                )
             logger.log(level, "Task run %r finished in state %r", self.run.name, state, extra=self.log_fields())
         if self.gate is not None:
             self.gate.leave(self)
@@ -485,7 +537,12 @@ class Submission:
     def help(self) -> None:
         """Run it in the calling thread, if it has not started and a slot is free."""
         helper = self.home.helper
-        if helper is not None and self.run.number in self.home.queued and not self.task.is_async and self.task.timeout_seconds is None:
+        if (
+            helper is not None
+            and self.run.number in self.home.queued
+            and not self.task.is_async
+            and self.task.timeout_seconds is None
+        ):
             helper(self)
 
     def cancel(self) -> bool:
@@ -512,10 +569,10 @@ class Submission:
         self.finish(state)
 
 
-def _value_of(upstream: Any, may_fail: bool) -> Any:  # noqa: FBT001
+def _value_of(upstream: Any, may_fail: bool) -> Any:  # noqa: ARG001, FBT001
     if isinstance(upstream, TaskFuture):
         state = upstream._run.final  # noqa: SLF001
-        assert state is not None, "arguments are looked at when every upstream is final"
+        assert state is not None, "arguments are looked at when every upstream is final"  # noqa: S101 - a promise
         return upstream._value if state.type is StateType.COMPLETED else state.exception()  # noqa: SLF001
     state = upstream
     return state.data if state.type is StateType.COMPLETED else state.exception()

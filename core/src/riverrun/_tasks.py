@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
-from riverrun import _names, _retries
+from riverrun import _by_value, _names, _retries
+from riverrun._calls import Body
 from riverrun._context import current_scope
 from riverrun._engine import nested_home
 from riverrun._parameters import Parameters, check_function, is_async
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from riverrun._caching import Cache
+    from riverrun._decorators import Futures, TaskDecorator, TaskOptions
     from riverrun._futures import TaskFuture
     from riverrun._mapping import TaskFutureList
-    from riverrun._retries import Delays
     from riverrun.states import State
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _DEFAULTS: dict[str, Any] = {
     "name": None,
@@ -49,7 +52,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R_co]):
     """A function whose calls, inside a flow, become task runs. Made by `@task`.
 
     Attributes:
@@ -66,7 +69,9 @@ class Task(Generic[P, R]):
         owner = f"Task {self.name!r}"
         self.description: str | None = options["description"] or getattr(fn, "__doc__", None)
         self.version: str | None = options["version"]
-        self.tags: frozenset[str] = frozenset([options["tags"]] if isinstance(options["tags"], str) else options["tags"])
+        self.tags: frozenset[str] = frozenset(
+            [options["tags"]] if isinstance(options["tags"], str) else options["tags"]
+        )
         self.task_run_name = options["task_run_name"]
         self.log_prints: bool | None = options["log_prints"]
         self.is_async = is_async(fn)
@@ -74,9 +79,13 @@ class Task(Generic[P, R]):
         self.least_arguments, self.most_arguments = self.signature.bounds
         self._read_retries(owner)
         timeout = options["timeout_seconds"]
-        self.timeout_seconds = None if timeout is None else _retries.check_seconds("timeout_seconds", timeout, owner=owner, zero=False)
+        self.timeout_seconds = (
+            None if timeout is None else _retries.check_seconds("timeout_seconds", timeout, owner=owner, zero=False)
+        )
         self.cache = self._made_cache(owner)
-        self.is_plain = self.timeout_seconds is None and not self.retries and self.cache is None and self.log_prints is None
+        self.is_plain = (
+            self.timeout_seconds is None and not self.retries and self.cache is None and self.log_prints is None
+        )
         """Whether an attempt is no more than a call of the function."""
         self.needs_parameters = self.task_run_name is not None or self.cache is not None
         self.resources = checked_mapping("resources", options["resources"], owner)
@@ -85,7 +94,7 @@ class Task(Generic[P, R]):
         self.max_in_flight: int | None = _checked_count("max_in_flight", options["max_in_flight"], owner)
         self._hooks = {kind: checked_hooks(kind, options[kind], owner) for kind in ("on_completion", "on_failure")}
         self.has_hooks = any(self._hooks.values())
-        module, qualname = getattr(fn, "__module__", ""), getattr(fn, "__qualname__", self.name)
+        module, qualname = getattr(fn, "__module__", None) or "", getattr(fn, "__qualname__", self.name)
         self.short_hash = _names.short_hash(f"{module}.{qualname}")
         self.run_key = f"{self.name}-{self.short_hash}"
         self.__name__ = getattr(fn, "__name__", self.name)
@@ -102,14 +111,18 @@ class Task(Generic[P, R]):
         self._jitter = 0.0 if jitter is None else _retries.check_seconds("retry_jitter_factor", jitter, owner=owner)
         self.retry_condition_fn = options["retry_condition_fn"]
         if self.retry_condition_fn is not None and not callable(self.retry_condition_fn):
-            msg = f"{owner}: retry_condition_fn must be a callable (task, task_run, state), not {self.retry_condition_fn!r}."
+            given = self.retry_condition_fn
+            msg = f"{owner}: retry_condition_fn must be a callable (task, task_run, state), not {given!r}."
             raise ConfigurationError(msg)
 
     def _made_cache(self, owner: str) -> Cache | None:
         key_fn, expiration = self._options["cache_key_fn"], self._options["cache_expiration"]
         if key_fn is None:
             if self._options["persist_result"] or expiration is not None:
-                msg = f"{owner}: persist_result and cache_expiration need cache_key_fn=, which says under which key a result is kept."
+                msg = (
+                    f"{owner}: persist_result and cache_expiration need cache_key_fn=, which says under which key a "
+                    f"result is kept."
+                )
                 raise ConfigurationError(msg)
             return None
         if not callable(key_fn):
@@ -137,13 +150,17 @@ class Task(Generic[P, R]):
         """Give the arguments of a call by the parameters' names, defaults included."""
         return self.signature.bind(args, kwargs)
 
+    # The last of them takes futures in the places of values; the first one is no other's, for no task has a parameter
+    # `return_state`.
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[R]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, *args: Any, return_state: Literal[True], wait_for: Futures = ..., **kwargs: Any
+    ) -> State: ...
     @overload
-    def __call__(self, *args: Any, return_state: Literal[True], wait_for: Iterable[Any] | None = ..., **kwargs: Any) -> State: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[R_co]: ...
     @overload
-    def __call__(self, *args: Any, wait_for: Iterable[Any] | None = ..., **kwargs: Any) -> TaskFuture[R]: ...
-    def __call__(self, *args: Any, wait_for: Iterable[Any] | None = None, return_state: bool = False, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, wait_for: Futures = ..., **kwargs: Any) -> TaskFuture[R_co]: ...
+    def __call__(self, *args: Any, wait_for: Any = None, return_state: Any = False, **kwargs: Any) -> Any:
         """Submit a run of the task, and give its future at once.
 
         Args:
@@ -165,7 +182,7 @@ class Task(Generic[P, R]):
 
     submit = __call__
 
-    def map(self, *args: Any, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> TaskFutureList[R]:
+    def map(self, *args: Any, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> TaskFutureList[R_co]:
         """Submit one run for each element of the iterables among the arguments.
 
         Lists, tuples, sets, ranges, arrays, generators and the futures of another map are mapped over, element by
@@ -190,12 +207,12 @@ class Task(Generic[P, R]):
 
     def _refuse_outside(self, method: str) -> None:
         msg = (
-            f"Task {self.name!r} was called outside of a flow ({self.name}{method}(...)). Call it inside a function with "
-            f"@flow, or call the plain function: {self.name}.fn(...)."
+            f"Task {self.name!r} was called outside of a flow ({self.name}{method}(...)). Call it inside a function "
+            f"with @flow, or call the plain function: {self.name}.fn(...)."
         )
         raise MissingContextError(msg)
 
-    def with_options(self, **options: Any) -> Task[P, R]:
+    def with_options(self, **options: Unpack[TaskOptions]) -> Task[P, R_co]:
         """Give a copy of the task with other options.
 
         Args:
@@ -212,19 +229,36 @@ class Task(Generic[P, R]):
             'load-again'
         """
         check_options(options, _DEFAULTS, owner=f"{self.name}.with_options()")
-        copy: Task[P, R] = type(self)(self.fn, **{**self._options, **options})
+        copy: Task[P, R_co] = type(self)(self.fn, **{**self._options, **options})
         copy._origin = (self, "with_options", options)
         return copy
 
-    def __get__(self, instance: object, owner: type | None = None) -> Task[..., R]:
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Task[P, R_co]: ...
+    @overload
+    def __get__(
+        self: Task[Concatenate[Any, Q], R_co], instance: object, owner: type | None = ..., /
+    ) -> Task[Q, R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = ..., /) -> Task[..., R_co]: ...
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
         if instance is None:
             return self
-        bound: Task[..., R] = type(self)(cast("Any", MethodType(self.fn, instance)), **self._options)
+        bound: Task[..., R_co] = type(self)(cast("Any", MethodType(self.fn, instance)), **self._options)
         bound._origin = (self, "__get__", instance)
         return bound
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r}>"
+
+    def for_worker(self) -> Any:
+        """Give what a worker needs to call the function: hooks, key functions and the like stay in this process."""
+        if self._origin is not None:
+            base, method, _ = self._origin
+            return base.for_worker() if method == "with_options" else self
+        if is_found(self, self.__module__, self.__qualname__):
+            return self
+        return Body(self.fn, self.name, is_async=self.is_async)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by name where that name leads back to this very object, else with the function's code."""
@@ -232,9 +266,17 @@ class Task(Generic[P, R]):
             base, method, argument = self._origin
             return _derived, (base, method, argument)
         module, qualname = self.__module__, self.__qualname__
-        if module != "__main__" and found(module, qualname) is self:
+        if is_found(self, module, qualname):
             return found, (module, qualname)
         return _made, (self.fn, self._options)
+
+
+def is_found(thing: object, module: str, qualname: str) -> bool:
+    """Say whether a name leads to this very object, also in another process."""
+    try:
+        return bool(module) and not _by_value.travels_by_value(module) and found(module, qualname) is thing
+    except ImportError:  # a module that was loaded from a file, under a name of its own
+        return False
 
 
 def found(module: str, qualname: str) -> Any:
@@ -254,7 +296,7 @@ def _derived(base: Task[..., Any], method: str, argument: Any) -> Any:
     return base.with_options(**argument) if method == "with_options" else base.__get__(argument)
 
 
-def check_options(options: dict[str, Any], known: Mapping[str, Any], *, owner: str) -> dict[str, Any]:
+def check_options(options: Mapping[str, Any], known: Mapping[str, Any], *, owner: str) -> Mapping[str, Any]:
     """Refuse options that do not exist, with a near match."""
     unknown = [name for name in options if name not in known]
     if unknown:
@@ -302,30 +344,8 @@ def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
 @overload
 def task(fn: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def task(
-    *,
-    name: str | None = ...,
-    description: str | None = ...,
-    version: str | None = ...,
-    tags: Iterable[str] = ...,
-    task_run_name: str | Callable[..., str] | None = ...,
-    retries: int = ...,
-    retry_delay_seconds: Delays = ...,
-    retry_jitter_factor: float | None = ...,
-    retry_condition_fn: Callable[[Any, Any, State], bool] | None = ...,
-    timeout_seconds: float | None = ...,
-    cache_key_fn: Callable[[Any, dict[str, Any]], str | None] | None = ...,
-    cache_expiration: timedelta | float | None = ...,
-    persist_result: bool = ...,
-    log_prints: bool | None = ...,
-    resources: dict[str, Any] | None = ...,
-    runner_options: dict[str, dict[str, Any]] | None = ...,
-    on_completion: Iterable[Callable[[Any, Any, State], object]] = ...,
-    on_failure: Iterable[Callable[[Any, Any, State], object]] = ...,
-    batch_size: int | Literal["auto"] | None = ...,
-    max_in_flight: int | None = ...,
-) -> TaskDecorator: ...
-def task(fn: Any = None, /, **options: Any) -> Any:
+def task(**options: Unpack[TaskOptions]) -> TaskDecorator: ...
+def task(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417 - the options are explained one by one
     """Make a task of a function.
 
     Args:
@@ -374,14 +394,3 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         check_options(options, _DEFAULTS, owner="@task")
         return lambda function: Task(function, **options)
     return Task(fn, **options)
-
-
-class TaskDecorator:
-    """The type of `task(...)` with options; it exists for type checkers only."""
-
-    @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[P, R], /) -> Task[P, R]: ...
-    def __call__(self, fn: Any, /) -> Any:
-        raise NotImplementedError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from _queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue  # noqa: PLC2701 - `queue` itself imports more
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from riverrun import _async, _inputs
 from riverrun._context import current_scope
@@ -16,15 +16,17 @@ from riverrun.exceptions import ResultTimeout
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+T = TypeVar("T")
 
-class DoneAndNotDone(NamedTuple):
+
+class DoneAndNotDone(NamedTuple, Generic[T]):
     """What `wait()` gives: the futures that are final and those that are not, each in the order given."""
 
-    done: list[TaskFuture[Any]]
-    not_done: list[TaskFuture[Any]]
+    done: list[TaskFuture[T]]
+    not_done: list[TaskFuture[T]]
 
 
-def wait(futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> DoneAndNotDone:
+def wait(futures: Iterable[TaskFuture[T]], timeout: float | None = None) -> DoneAndNotDone[T]:
     """Wait until all of the futures are final, or the time is over.
 
     Args:
@@ -82,7 +84,7 @@ def when_all_done(futures: list[TaskFuture[Any]], then: Callable[[], object]) ->
     return forget
 
 
-class as_completed:  # noqa: N801 - reads like the function of that name in concurrent.futures
+class as_completed(Generic[T]):  # noqa: N801 - reads like the function of that name in concurrent.futures
     """Give futures in the order in which they become final; for `for` and for `async for`.
 
     Args:
@@ -105,7 +107,7 @@ class as_completed:  # noqa: N801 - reads like the function of that name in conc
         [2, 4, 6]
     """
 
-    def __init__(self, futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> None:
+    def __init__(self, futures: Iterable[TaskFuture[T]], timeout: float | None = None) -> None:
         self._futures = list(futures)
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
@@ -114,20 +116,22 @@ class as_completed:  # noqa: N801 - reads like the function of that name in conc
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def _too_late(self, missing: int, total: int) -> ResultTimeout:
-        return ResultTimeout(f"{missing} of {total} futures were not finished after {self._timeout} seconds. They go on.")
+        return ResultTimeout(
+            f"{missing} of {total} futures were not finished after {self._timeout} seconds. They go on."
+        )
 
-    def _hand_over(self) -> list[TaskFuture[Any]]:
+    def _hand_over(self) -> list[TaskFuture[T]]:
         """Give the futures, and keep none: what the caller drops is free, with its value."""
         futures, self._futures = self._futures, []
         futures.reverse()  # they are taken from the end, so that those already final come in the order given
         return futures
 
-    def __iter__(self) -> Iterator[TaskFuture[Any]]:
+    def __iter__(self) -> Iterator[TaskFuture[T]]:
         futures = self._hand_over()
         for future in _pending(futures)[:1]:
             check_may_block(future, "for future in as_completed()", "async for future in as_completed()")
         total = missing = len(futures)
-        finished: SimpleQueue[TaskFuture[Any]] = SimpleQueue()
+        finished: SimpleQueue[TaskFuture[T]] = SimpleQueue()
         while futures:
             _report(futures.pop(), finished.put)
         while missing:
@@ -139,16 +143,16 @@ class as_completed:  # noqa: N801 - reads like the function of that name in conc
             yield future
             del future
 
-    async def __aiter__(self) -> AsyncIterator[TaskFuture[Any]]:
+    async def __aiter__(self) -> AsyncIterator[TaskFuture[T]]:
         import anyio
 
         futures = self._hand_over()
         total = missing = len(futures)
-        finished: deque[TaskFuture[Any]] = deque()
+        finished: deque[TaskFuture[T]] = deque()
         loop = _async.current_loop()
         waiter = loop.waiter()
 
-        def report(future: TaskFuture[Any]) -> None:
+        def report(future: TaskFuture[T]) -> None:
             finished.append(future)
             waiter.wake()
 
@@ -167,7 +171,7 @@ class as_completed:  # noqa: N801 - reads like the function of that name in conc
             yield finished.popleft()
 
 
-def _report(future: TaskFuture[Any], report: Callable[[TaskFuture[Any]], object]) -> None:
+def _report(future: TaskFuture[T], report: Callable[[TaskFuture[T]], object]) -> None:
     """Call `report(future)` when the future is final."""
     if not future._add_callback(report):  # noqa: SLF001
         report(future)
@@ -216,13 +220,11 @@ async def gather_async(nested: Any) -> Any:
 
 
 async def all_done(futures: list[TaskFuture[Any]]) -> None:
-    """Wait until all are final; the loop is woken once, however many they are."""
-    pending = _pending(futures)
-    if pending:
-        waiter = _async.current_loop().waiter()
-        forget = when_all_done(pending, waiter.wake)
-        try:
-            await waiter.wait()
-        except BaseException:
-            forget()
-            raise
+    """Wait until all are final.
+
+    One after the other, not with a callback on each: after one of them the next ones are often final too, and then
+    they cost nothing.
+    """
+    for future in futures:
+        if not future.done():
+            await future.finished()

@@ -71,7 +71,13 @@ class State:
     data: Any
     _final: bool
 
-    def __init__(self, type: StateType | str, name: str | None = None, message: str | None = None, data: Any = None) -> None:  # noqa: A002 - the field's standard name
+    def __init__(
+        self,
+        type: StateType | str,  # noqa: A002 - the field's standard name
+        name: str | None = None,
+        message: str | None = None,
+        data: Any = None,
+    ) -> None:
         type = StateType(type)  # noqa: A001
         keep = object.__setattr__
         keep(self, "type", type)
@@ -100,7 +106,7 @@ class State:
     def __hash__(self) -> int:
         return hash((self.type, self.name, self.message))
 
-    def __reduce__(self) -> tuple[type[State], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (State, (self.type.value, self.name, self.message, self.data))
 
     def is_pending(self) -> bool:

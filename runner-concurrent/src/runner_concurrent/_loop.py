@@ -42,7 +42,7 @@ class LoopThread:
         with self._lock:
             if self._loop is None:
                 self._start_thread()
-            assert self._loop is not None
+            assert self._loop is not None  # noqa: S101 - said to type checkers
             self._awake = True
             self._loop.call_soon_threadsafe(self._drain)
 
@@ -54,7 +54,7 @@ class LoopThread:
         self._thread.start()
 
     def _drain(self) -> None:
-        assert self._loop is not None
+        assert self._loop is not None  # noqa: S101
         self._awake = False  # before the inbox is read, so that what comes later wakes the loop again
         while self._inbox:
             job, context = self._inbox.popleft()
@@ -65,7 +65,7 @@ class LoopThread:
         import asyncio
 
         loop = self._loop
-        assert loop is not None
+        assert loop is not None  # noqa: S101
         try:
             loop.run_forever()
         finally:

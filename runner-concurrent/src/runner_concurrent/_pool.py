@@ -12,7 +12,7 @@ another job at its end (the last upstream of a task, say) runs that job next, wi
 from __future__ import annotations
 
 import threading
-from _queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue  # noqa: PLC2701 - `queue` itself imports more
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -67,17 +68,7 @@ class SequentialTaskExecutor:
 
     def spawn_async(self, job: Callable[[], Coroutine[Any, Any, object]], context: Context, /) -> None:
         """Run a coroutine to its end, on one loop for all of them, so that they can share its clients."""
-        import asyncio
-
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            self._run(job, context)
-            return
-        # A loop runs in this thread (a notebook's, say), and no other can: this one thread waits for another.
-        thread = threading.Thread(target=self._run, args=(job, context), name="riverrun-sequential-loop", daemon=True)
-        thread.start()
-        thread.join()
+        _where_no_loop_runs(lambda: self._run(job, context))
 
     def _run(self, job: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
         import asyncio
@@ -91,4 +82,27 @@ class SequentialTaskExecutor:
     def close(self) -> None:
         """Close the event loop, if there is one."""
         if self._runner is not None:
-            self._runner.close()
+            _where_no_loop_runs(self._runner.close)
+
+
+def _where_no_loop_runs(function: Callable[[], object]) -> None:
+    """Call a function here, or in a thread that is waited for if a loop (a notebook's, say) runs here already."""
+    if not _loop_runs_here():
+        function()
+        return
+    thread = threading.Thread(target=function, name="riverrun-sequential-loop", daemon=True)
+    thread.start()
+    thread.join()
+
+
+def _loop_runs_here() -> bool:
+    import asyncio
+
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return True
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,27 @@
+"""The benchmarks by name, in the order of the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coroutines import sleeping
+from memory import kept, values
+from processes import starting
+from threads import chain, concurrent, grid, sequential, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from figures import Figure, Sizes
+
+BENCHMARKS: dict[str, Callable[[Sizes], list[Figure]]] = {
+    "sequential": sequential,
+    "concurrent": concurrent,
+    "waiting": waiting,
+    "chain": chain,
+    "grid": grid,
+    "sleeping": sleeping,
+    "kept": kept,
+    "values": values,
+    "starting": starting,
+}

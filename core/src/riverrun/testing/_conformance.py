@@ -1,0 +1,56 @@
+"""The suite as a whole: all obligations in one class."""
+
+from __future__ import annotations
+
+from riverrun.testing._asynchrony import Asynchrony
+from riverrun.testing._awkward import AwkwardObjects
+from riverrun.testing._cancellation import Cancellation
+from riverrun.testing._contract import Contract
+from riverrun.testing._interrupts import Interrupts
+from riverrun.testing._life_cycle import LifeCycle
+from riverrun.testing._lost_workers import LostWorkers
+from riverrun.testing._observation import Observation
+from riverrun.testing._order import Order
+from riverrun.testing._retries_and_timeouts import RetriesAndTimeouts
+from riverrun.testing._scale import Scale
+from riverrun.testing._sharing import Sharing
+from riverrun.testing._values import Values
+
+
+class TaskRunnerConformance(
+    Contract,
+    LifeCycle,
+    Values,
+    Order,
+    Scale,
+    Asynchrony,
+    RetriesAndTimeouts,
+    Cancellation,
+    AwkwardObjects,
+    LostWorkers,
+    Observation,
+    Sharing,
+    Interrupts,
+):
+    """Tests that every task runner passes: a runner's own tests are a subclass with the fixture `task_runner`.
+
+    A second fixture, `unstartable_task_runner`, may give a runner whose start fails: then that is tested too.
+
+    Attributes:
+        time_limit: how long one test may take, in seconds, before it fails; a runner that starts slowly needs more.
+        workers: how many sync tasks the runner of the fixture can run at once, at least; with 1, the tests of
+            overlapping are left out. A sequential runner need not say it.
+        survives_lost_workers: whether runs on other workers go on when one worker dies. A runner in other processes
+            that declares this is tested for it; every such runner has to end the flow, and the run as Crashed.
+
+    Example:
+        >>> import pytest
+        >>> from riverrun.task_runners import ConcurrentTaskRunner
+        >>> from riverrun.testing import TaskRunnerConformance
+        >>> class TestOneWorker(TaskRunnerConformance):
+        ...     workers = 1
+        ...
+        ...     @pytest.fixture
+        ...     def task_runner(self):
+        ...         return ConcurrentTaskRunner(max_workers=1)
+    """

@@ -1,0 +1,111 @@
+"""Ctrl-C and SIGTERM, on a real process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from riverrun.testing import _interrupted, _jobs
+from riverrun.testing._suite import Suite, crosses_processes
+from riverrun.testing._within import limited
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from riverrun.abc import TaskRunner
+
+SIGNALS = {
+    "ctrl_c": (signal.SIGINT, {-signal.SIGINT, 128 + signal.SIGINT}),
+    "sigterm": (signal.SIGTERM, {-signal.SIGTERM, 128 + signal.SIGTERM}),
+}
+
+
+@limited
+class Interrupts(Suite):
+    """The script is run by a Python of its own, so that there is a main thread that can be interrupted."""
+
+    @pytest.mark.skipif(os.name != "posix", reason="sends signals as a POSIX shell does")
+    @pytest.mark.parametrize("kind", ["sync", "async"])
+    @pytest.mark.parametrize("name", SIGNALS)
+    def test_the_process_ends_and_leaves_no_other_behind_after(
+        self, task_runner: TaskRunner, tmp_path: Path, name: str, kind: str
+    ) -> None:
+        number, statuses = SIGNALS[name]
+        # A terminal sends Ctrl-C to the whole group of processes; `kill` sends a signal to one.
+        for whole_group in [False, True] if crosses_processes(task_runner) and name == "ctrl_c" else [False]:
+            folder = tmp_path / f"group-{whole_group}"
+            folder.mkdir()
+            process = _script(task_runner, folder, kind)
+            try:
+                _wait_until_it_runs(process, folder)
+                (os.killpg if whole_group else os.kill)(process.pid, number)
+                errors = _errors_at_its_end(process, self.time_limit / 2)
+                assert process.returncode in statuses, f"the exit status tells of the signal; stderr was:\n{errors}"
+                assert _is_gone(process.pid), "no child process outlives the process of the flow"
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _script(task_runner: TaskRunner, folder: Path, kind: str) -> subprocess.Popen[str]:
+    """Start a flow that does not end, in a group of processes of its own."""
+    (folder / "runner").write_bytes(pickle.dumps(task_runner))
+    module = type(task_runner).__module__
+    script = f"from {_interrupted.__name__} import main; main()"
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return subprocess.Popen(  # noqa: S603 - our own script, and a Python that is running already
+        [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-c",
+            script,
+            str(folder),
+            kind,
+            module,
+            str(sys.modules[module].__file__),
+        ],
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_until_it_runs(process: subprocess.Popen[str], folder: Path) -> None:
+    deadline = time.monotonic() + 3 * _jobs.PATIENCE
+    while not (folder / "started").exists():
+        assert process.poll() is None, f"the script ended by itself:\n{process.communicate()[1]}"
+        assert time.monotonic() < deadline, "the task in the script did not start"
+        time.sleep(_jobs.STEP)
+
+
+def _errors_at_its_end(process: subprocess.Popen[str], seconds: float) -> str:
+    try:
+        return process.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # faulthandler says where every thread was
+        msg = f"after a signal the process ends; this one had not after {seconds} seconds:\n{process.communicate()[1]}"
+        raise AssertionError(msg) from None
+
+
+def _is_gone(group: int, seconds: float = 5.0) -> bool:
+    """Say whether no process of a group is left, after waiting for the last of them to go."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(_jobs.STEP)
+    return False

@@ -1,0 +1,45 @@
+"""What the parts of the suite share: declarations, fixtures, the time limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+import pytest
+
+from riverrun.abc import Concurrency
+
+if TYPE_CHECKING:
+    from riverrun.abc import TaskRunner
+
+
+class Suite:
+    """The base of every part of the suite."""
+
+    time_limit: ClassVar[float] = 60.0
+    workers: ClassVar[int] = 2
+    survives_lost_workers: ClassVar[bool] = False
+
+    @pytest.fixture
+    def task_runner(self) -> TaskRunner:
+        """Give the runner that is tested; a subclass overrides this."""
+        pytest.fail(f"{type(self).__name__} needs a fixture `task_runner` that returns the task runner to be tested.")
+
+    @pytest.fixture
+    def unstartable_task_runner(self) -> TaskRunner | None:
+        """Give a runner whose start fails, if there is a way to have one; a subclass overrides this."""
+        return None
+
+
+def crosses_processes(task_runner: TaskRunner) -> bool:
+    """Say whether the runner declares that its calls run in other processes."""
+    return task_runner.concurrency is Concurrency.PARALLEL
+
+
+def is_sequential(task_runner: TaskRunner) -> bool:
+    """Say whether the runner declares that it runs one task after the other."""
+    return task_runner.concurrency is Concurrency.SEQUENTIAL
+
+
+def leave_out(reason: str) -> NoReturn:
+    """Skip an obligation that this runner does not have."""
+    pytest.skip(f"no obligation of this runner: {reason}")

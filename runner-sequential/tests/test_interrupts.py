@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    StartScript = Callable[[str], subprocess.Popen[str]]  # the fixture in conftest.py
+
+
+def test_ctrl_c_in_a_task_ends_the_task_and_the_flow_at_once(start_script: StartScript):
+    process = start_script("""
+        import time
+        from riverrun import flow, task
+
+        @task(on_failure=[lambda task, run, state: print(state, flush=True)])
+        def sleep():
+            print("started", flush=True)
+            time.sleep(60)
+
+        @task
+        def never():
+            print("never", flush=True)
+
+        @flow(task_runner="sequential", on_crashed=[lambda flow, run, state: print(state, flush=True)])
+        def sleeping():
+            sleep()
+            never()
+
+        sleeping()
+    """)
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert output.splitlines() == [
+        "Crashed(message='Task run was interrupted: KeyboardInterrupt.', type=CRASHED)",
+        "Crashed(message='Flow run was interrupted: KeyboardInterrupt.', type=CRASHED)",
+    ]
+    assert "in sleep" in errors, "the traceback leads to the line that was interrupted"
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_ctrl_c_in_a_task_of_an_async_flow_ends_the_flow(start_script: StartScript, kind: str):
+    wait = "await anyio.sleep(60)" if kind else "time.sleep(60)"
+    process = start_script(f"""
+        import time
+        import anyio
+        from riverrun import flow, task
+
+        @task
+        {kind}def sleep():
+            print("started", flush=True)
+            {wait}
+
+        @flow(task_runner="sequential")
+        async def sleeping():
+            await sleep()
+
+        anyio.run(sleeping)
+    """)
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode in (-signal.SIGINT, 130)
+
+
+def test_sigterm_in_a_task_ends_the_flow_with_status_143(start_script: StartScript):
+    process = start_script("""
+        import time
+        from riverrun import flow, task
+
+        @task
+        def sleep():
+            print("started", flush=True)
+            time.sleep(60)
+
+        @flow(task_runner="sequential", on_crashed=[lambda flow, run, state: print(state, flush=True)])
+        def sleeping():
+            sleep()
+
+        sleeping()
+    """)
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert output == "Crashed(message='Flow run was interrupted: Terminated.', type=CRASHED)\n"
+
+
+def test_a_sync_task_in_the_main_thread_is_interrupted_at_its_time_limit(start_script: StartScript):
+    process = start_script("""
+        import time
+        from riverrun import flow, task
+
+        @task(timeout_seconds=0.2)
+        def sleep():
+            time.sleep(60)
+
+        @task
+        def following():
+            return "went on"
+
+        @flow(task_runner="sequential")
+        def sleeping():
+            state = sleep().wait()
+            return repr(state), following().result()
+
+        print(*sleeping(), sep="\\n")
+    """)
+    output, errors = process.communicate(timeout=20)
+    assert output.splitlines() == [
+        "TimedOut(message='Task run exceeded timeout of 0.2 seconds', type=FAILED)",
+        "went on",
+    ], errors
