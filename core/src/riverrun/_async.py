@@ -67,8 +67,12 @@ class Loop:
     def _wake_loop(self) -> None:
         raise NotImplementedError
 
-    def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
-        """Run a coroutine on the loop, in a context; it never raises. Call this on the loop's thread."""
+    def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> Any:
+        """Run a coroutine on the loop, in a context; it never raises. Call this on the loop's thread.
+
+        Returns:
+            What `stop` takes to cancel it; None where the coroutine has to see to that itself.
+        """
         raise NotImplementedError
 
     def waiter(self) -> Waiter:
@@ -80,8 +84,11 @@ class AsyncioLoop(Loop):
     """The running asyncio loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        import asyncio
+
         super().__init__()
         self._loop = loop
+        self._task_class = asyncio.Task
 
     def _wake_loop(self) -> None:
         try:
@@ -89,10 +96,12 @@ class AsyncioLoop(Loop):
         except RuntimeError:  # the loop is closed: nobody is left to be told
             self._inbox.clear()
 
-    def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
+    def start(self, function: Callable[[], Coroutine[Any, Any, object]], context: Context) -> asyncio.Task[object]:
         # Nothing is kept here, though asyncio itself keeps weak references only: the coroutine's submission is among
-        # the live ones of its flow run, and refers to the task by its `Cancellation`.
-        self._loop.create_task(function(), context=context)
+        # the live ones of its flow run, and has the task as its handle.
+        if self._loop.get_task_factory() is None:  # what `create_task` does, without two more frames
+            return self._task_class(function(), loop=self._loop, context=context)
+        return self._loop.create_task(function(), context=context)
 
     def waiter(self) -> Waiter:
         return _AsyncioWaiter(self, self._loop)

@@ -116,9 +116,12 @@ class _OnLoop:
 
     def __call__(self, job: Submission) -> None:
         if self._loop.is_here():
-            self._loop.start(job.run_async, job.context)
+            job.handle = self._loop.start(job.run_async, job.context)
         else:
-            self._loop.call(lambda: self._loop.start(job.run_async, job.context))
+            self._loop.call(lambda: self._start(job))
+
+    def _start(self, job: Submission) -> None:
+        job.handle = self._loop.start(job.run_async, job.context)
 
 
 class _Line:

@@ -278,7 +278,7 @@ class Submission:
 
     async def run_async(self) -> None:
         """Run the task on this loop, if nobody has: the job that makes a coroutine."""
-        handle = _async.asyncio_task()
+        handle = self.handle or _async.asyncio_task()
         if handle is None or not self.task.is_plain or self.home.log_prints is not None:
             await self._run_async_slowly()
             return
