@@ -54,7 +54,7 @@ class Home:
     loop: _async.Loop | None = None
     helper: Callable[[Submission], object] | None = None
     """Runs a submission in the calling thread if a slot is free; None where nobody may help."""
-    abandon: Callable[[Submission], object]
+    abandon: Callable[[Callable[[], object]], object]
     """Tells the executor to stop counting on a submission that is running."""
 
     def __init__(self, log_prints: bool | None, depth: int) -> None:  # noqa: FBT001 - True or None, as for `execute`
