@@ -11,6 +11,7 @@ another job at its end (the last upstream of a task, say) runs that job next, wi
 
 from __future__ import annotations
 
+import logging
 import threading
 from _queue import Empty, SimpleQueue  # noqa: PLC2701 - `queue` itself imports more
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Job = Callable[[], object]
+
+
+_logger = logging.getLogger("riverrun.task_runners")
 
 
 class _Worker(threading.local):
@@ -61,7 +65,12 @@ class ThreadPool:
                 return
             worker = threading.Thread(target=self._work, name="riverrun-worker", daemon=True)
             self._running[worker] = None
-        worker.start()
+        try:
+            worker.start()
+        except RuntimeError:  # the system has no thread left: those that run do the work, if there are any
+            del self._running[worker]
+            if not self._running:
+                raise
 
     def _work(self) -> None:
         me = threading.current_thread()
@@ -87,8 +96,13 @@ class ThreadPool:
         here, queue, running = _this_thread, self._queue, self._running
         while job is not None:
             running[me] = job
-            job()
+            try:
+                job()
+            except BaseException:
+                _logger.exception("A job of the concurrent task runner raised, which jobs never do. Please report it.")
             if me not in running:  # another thread has this slot, and its token
+                if here.next is not None:
+                    queue.put(here.next)
                 return False
             job = here.next
             here.next = None
