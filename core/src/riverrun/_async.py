@@ -162,13 +162,12 @@ class _TrioWaiter:
 
 def running_library() -> str | None:
     """Say which event loop runs in this thread: `"asyncio"`, `"trio"` or None; import neither."""
-    events = sys.modules.get("asyncio.events")
-    if events is not None and events._get_running_loop() is not None:  # noqa: SLF001 - documented, and never raises
+    # A module that another thread is importing at this moment has no such function yet, and runs no loop here.
+    asyncio_loop = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+    if asyncio_loop is not None and asyncio_loop() is not None:
         return "asyncio"
-    lowlevel = sys.modules.get("trio.lowlevel")
-    if lowlevel is not None and lowlevel.in_trio_run():
-        return "trio"
-    return None
+    in_trio = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
+    return "trio" if in_trio is not None and in_trio() else None
 
 
 def current_loop() -> Loop:
@@ -198,9 +197,10 @@ async def opened(loop: Loop) -> AsyncIterator[None]:
 
 def forget_library() -> None:
     """Take from the present context what sniffio noted of the loop it was copied from: another one begins here."""
-    sniffio = sys.modules.get("sniffio")
-    if sniffio is not None and sniffio.current_async_library_cvar.get() is not None:
-        sniffio.current_async_library_cvar.set(None)
+    # Another thread may be importing it at this moment: then this context has nothing of it.
+    library = getattr(sys.modules.get("sniffio"), "current_async_library_cvar", None)
+    if library is not None and library.get() is not None:
+        library.set(None)
 
 
 def run_to_end(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -236,7 +236,7 @@ def asyncio_task() -> Any:
     """Give the asyncio task that runs now; None under trio."""
     try:
         return sys.modules["asyncio"].current_task()
-    except (KeyError, RuntimeError):
+    except (KeyError, AttributeError, RuntimeError):  # not imported, just being imported elsewhere, not running here
         return None
 
 

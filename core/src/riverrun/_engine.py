@@ -171,7 +171,8 @@ def checked_wait_for(wait_for: Any, task: Task[Any, Any]) -> Iterable[Any]:
     """Give the upstreams of `wait_for=`, or say what is wrong with it."""
     if isinstance(wait_for, (_inputs.Upstream, _inputs.Annotation)) or not isinstance(wait_for, Iterable):
         given = type(wait_for).__name__
-        msg = f"Task {task.name!r} was called with wait_for={given}. It takes futures in a list: wait_for=[future]."
+        hint = "It takes futures in a list: wait_for=[future]."
+        msg = f"Task {task.name!r} was called with wait_for= of type {given}. {hint}"
         raise ParameterTypeError(msg)
     return wait_for
 

@@ -164,7 +164,7 @@ def _fields(value: Any) -> dict[str, Any] | None:
     kind = type(value)
     if hasattr(kind, "__dataclass_fields__") and kind is not type:
         return {name: getattr(value, name) for name in kind.__dataclass_fields__ if hasattr(value, name)}
-    if hasattr(kind, "__pydantic_fields__"):
+    if hasattr(kind, "__pydantic_core_schema__"):
         return {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
     return None
 
@@ -238,7 +238,7 @@ def _refilled(container: Any, parts: Any) -> Any:
 
 def _with_fields(value: Any, changes: dict[str, Any]) -> Any:
     """Give a copy of a dataclass instance or a pydantic model with other fields; no validator or `__init__` runs."""
-    if hasattr(type(value), "__pydantic_fields__") and hasattr(value, "model_copy"):
+    if hasattr(type(value), "__pydantic_core_schema__") and hasattr(value, "model_copy"):
         return value.model_copy(update=changes)
     import copy
 

@@ -273,7 +273,7 @@ def _is_mapped(value: Any) -> bool:
     if isinstance(value, (str, bytes, bytearray, Mapping, Annotation, State, Upstream, type)):
         return False
     # A data frame iterates over the names of its columns, a pydantic model over its fields, a file over its lines.
-    if hasattr(value, "__dataframe__") or hasattr(value, "__pydantic_fields__") or hasattr(value, "readline"):
+    if hasattr(value, "__dataframe__") or hasattr(value, "__pydantic_core_schema__") or hasattr(value, "readline"):
         return False
     return isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
 

@@ -98,8 +98,8 @@ def _where_no_loop_runs(function: Callable[[], object]) -> None:
 def _loop_runs_here() -> bool:
     import asyncio
 
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    in_trio = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
+    if in_trio is not None and in_trio():
         return True
     try:
         asyncio.get_running_loop()
