@@ -98,10 +98,18 @@ class Attempts:
         """Give the arguments with the values of the upstreams in their places."""
         if not self.annotated:
             return self.args, self.kwargs
-        return (
-            tuple([_inputs.replace(value, _value_of) for value in self.args]),
-            {name: _inputs.replace(value, _value_of) for name, value in self.kwargs.items()},
+        args = tuple(
+            [
+                # The common case stands here: a future that is an argument itself, and has completed.
+                value._value  # noqa: SLF001
+                if type(value) is TaskFuture and value._run.final is COMPLETED  # noqa: SLF001
+                else _inputs.replace(value, _value_of)
+                for value in self.args
+            ]
         )
+        if not self.kwargs:
+            return args, self.kwargs
+        return args, {name: _inputs.replace(value, _value_of) for name, value in self.kwargs.items()}
 
     def claim(self, *, starts: bool = True) -> int:
         """Begin an attempt: give its number, or 0 if somebody else has begun it or the run is final.
@@ -338,6 +346,6 @@ def _value_of(upstream: Any, may_fail: bool) -> Any:  # noqa: ARG001, FBT001
     if isinstance(upstream, TaskFuture):
         state = upstream._run.final  # noqa: SLF001
         assert state is not None, "arguments are looked at when every upstream is final"  # noqa: S101 - a promise
-        return upstream._value if state.type is StateType.COMPLETED else state.exception()  # noqa: SLF001
+        return upstream._value if state.is_completed() else state.exception()  # noqa: SLF001
     state = upstream
     return state.data if state.type is StateType.COMPLETED else state.exception()

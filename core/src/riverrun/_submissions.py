@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from riverrun import _async, _logging, _names
 from riverrun._attempts import NO_KEYWORDS, NOTHING, Attempts
 from riverrun._endings import failed, is_interrupt, not_ready, not_taken, returned, run_hook
-from riverrun._futures import TaskFuture, call_back
+from riverrun._futures import LOCKS, TaskFuture
 from riverrun.exceptions import RunTimeout, WorkerLost
-from riverrun.states import COMPLETED, AwaitingRetry, Cancelled, State, StateType
+from riverrun.states import COMPLETED, AwaitingRetry, Cancelled, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ class Submission(Attempts):
         """Run it if its upstreams allow that."""
         for upstream, may_fail in self._upstreams:
             state = upstream if isinstance(upstream, State) else upstream._run.final  # noqa: SLF001
-            if state.type is not StateType.COMPLETED and not may_fail:
+            if state is not COMPLETED and not may_fail and not state.is_completed():
                 self.finish(not_ready(upstream, state))
                 return
         if self.task.needs_parameters and not self._named_and_not_cached():
@@ -115,7 +115,7 @@ class Submission(Attempts):
         if home.logs_info and run.run_count == 0:
             _logging.task_logger.info("Submitting task run %r to task runner...", run.name, extra=self.log_fields())
         if self.waiting:
-            with run.lock:  # `cancel` looks at `waiting` under the same lock
+            with LOCKS[run.number & 63]:  # `cancel` looks at `waiting` under the same lock
                 self.waiting = False
                 if run.final is not None:
                     return
@@ -279,24 +279,33 @@ def _cascade(future: TaskFuture[Any]) -> None:
     A callback may end another run, whose callbacks end more: they form a queue here, not a recursion, so that a chain
     of 10,000 runs that are not ready needs no deep stack.
     """
-    queue = _cascading.queue
-    if queue is not None:
-        queue.append(future)
+    here = _this_thread
+    if here.cascading:
+        here.others.append(future)
         return
-    queue = _cascading.queue = deque()
+    here.cascading = True
     try:
         while True:
-            for callback in future._take_callbacks():  # noqa: SLF001
-                call_back(callback, future)
-            if not queue:
+            callbacks = future._take_callbacks()  # noqa: SLF001
+            for callback in callbacks if type(callbacks) is list else (callbacks,):
+                try:
+                    callback(future)
+                except Exception:  # noqa: BLE001 - one that raises must not keep the others from being told
+                    _logging.task_logger.exception("What follows on task run %r failed.", future.name)
+            if not here.others:
                 return
-            future = queue.popleft()
+            future = here.others.popleft()
     finally:
-        _cascading.queue = None
+        here.cascading = False
 
 
 class _Cascading(threading.local):
-    queue: deque[TaskFuture[Any]] | None = None
+    """Whether this thread is calling callbacks, and the futures whose callbacks are next."""
+
+    cascading = False
+
+    def __init__(self) -> None:
+        self.others: deque[TaskFuture[Any]] = deque()
 
 
-_cascading = _Cascading()
+_this_thread = _Cascading()
