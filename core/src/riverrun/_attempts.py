@@ -48,6 +48,8 @@ class Attempts:
     """Whether there are futures or annotations among the arguments."""
     stopped = False
     """Whether somebody asked for that."""
+    cancelled = False
+    """Whether it is not to be tried again."""
     nested: Home | None = None
 
     def __init__(
@@ -209,7 +211,11 @@ class Attempts:
         while (delay := await self.run_async_once()) is not None:
             import anyio
 
-            await anyio.sleep(delay)
+            try:
+                await anyio.sleep(delay)
+            except BaseException:  # cancelled between two attempts
+                self.finish(Cancelled("Task run was cancelled."))
+                raise
 
     async def run_async_once(self) -> float | None:
         """Make one attempt on this loop; give the delay in seconds if this coroutine is to make another."""
@@ -234,8 +240,9 @@ class Attempts:
         return self._end_async(attempt, outcome)
 
     def _end_async(self, attempt: int, outcome: Outcome) -> float | None:
+        asked_for = self.stopped or attempt != self.attempt
         delay = self.end(attempt, outcome)
-        if outcome.error is not None and is_cancellation(outcome.error) and not self.stopped:
+        if outcome.error is not None and is_cancellation(outcome.error) and not asked_for:
             raise outcome.error  # the loop itself is being stopped, and has to know that we obey
         return delay
 
@@ -333,8 +340,8 @@ class Attempts:
         """Make a state the final one; false if there is a final one already."""
         raise NotImplementedError
 
-    def help(self) -> None:
-        """Run it in the calling thread, if it has not started and a slot is free."""
+    def help(self, *, run_it: bool) -> None:
+        """Tell the executor that this thread is going to wait; run the task here if it has not started."""
         raise NotImplementedError
 
     def cancel(self) -> bool:

@@ -50,7 +50,10 @@ class Outcome:
 def call_in_scope(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function inside a scope, in a context that is not used for anything else."""
     current_scope.set(scope)
-    return function(*args, **kwargs)
+    value = function(*args, **kwargs)
+    if scope.nested is not None:
+        scope.nested.close()
+    return value
 
 
 def execute(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
@@ -58,9 +61,9 @@ def execute(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwa
     token = current_scope.set(scope)
     try:
         if scope.log_prints is None:
-            return Outcome(function(*args, **kwargs))
+            return Outcome(call_in_scope(scope, function, args, kwargs))
         with _logging.prints_logged(scope, wanted=scope.log_prints):
-            return Outcome(function(*args, **kwargs))
+            return Outcome(call_in_scope(scope, function, args, kwargs))
     except BaseException as error:  # noqa: BLE001 - an outcome is a value; the engine knows what to do with each kind
         return Outcome(None, from_user_code(error))
     finally:
@@ -97,11 +100,13 @@ async def _within(
 ) -> Outcome:
     import anyio
 
+    value = None
     with anyio.move_on_after(timeout) as deadline:
-        return Outcome(await function(*args, **kwargs))
-    # Only our own deadline leads here: a TimeoutError of the user's code is an exception like others.
-    assert deadline.cancelled_caught  # noqa: S101 - said to readers and type checkers
-    return Outcome(None, timed_out(timeout))
+        value = await function(*args, **kwargs)
+    # Only our own deadline counts: a TimeoutError of the user's code is an exception like others. Code that swallows
+    # the cancellation, or blocks the loop until after the deadline, has overrun it all the same.
+    late = deadline.cancel_called or anyio.current_time() >= deadline.deadline
+    return Outcome(None, timed_out(timeout)) if late else Outcome(value)
 
 
 def timed_out(timeout: float) -> RunTimeout:

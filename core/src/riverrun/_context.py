@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -25,6 +27,17 @@ class Scope(Protocol):
         """The logger that the run's records go to."""
         ...
 
+
+class ThreadState(threading.local):
+    """Whether this thread is telling those who wait for runs, and the futures it has to tell about next."""
+
+    cascading = False
+
+    def __init__(self) -> None:
+        self.others: deque[Any] = deque()
+
+
+this_thread: Final = ThreadState()
 
 current_scope: Final[ContextVar[Any]] = ContextVar("riverrun_scope", default=None)
 """The innermost scope, or None outside of every flow. Typed as Any: the engine knows which two classes it holds."""

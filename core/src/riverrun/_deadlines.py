@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class _Interrupted(BaseException):
     """Unwinds the code; it never leaves `interrupted_after`."""
 
+    is_termination = True  # a task in which it is raised lets it go on, to where it belongs
+
 
 class Deadline:
     """Whether the deadline was what ended the block."""
@@ -46,12 +48,14 @@ def interrupted_after(seconds: float) -> Iterator[Deadline]:
             raise _Interrupted
 
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield deadline
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            yield deadline
+        finally:
+            deadline.armed = False  # the signal may come up to this line, so this has a `try` of its own around it
     except _Interrupted:
-        pass
-    finally:
         deadline.armed = False
+    finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -121,7 +121,8 @@ class _OnLoop:
             self._loop.call(lambda: self._start(job))
 
     def _start(self, job: Submission) -> None:
-        job.handle = self._loop.start(job.run_async, job.context)
+        if job.run.final is None:  # it may have been cancelled on its way to the loop
+            job.handle = self._loop.start(job.run_async, job.context)
 
 
 class _Line:
@@ -148,6 +149,8 @@ class _Line:
         try:
             while self._jobs:
                 job = self._jobs.popleft()
+                if job.run.final is not None:  # cancelled while it stood in line
+                    continue
                 if job.task.is_async:
                     await self._to_its_end(job)
                 else:

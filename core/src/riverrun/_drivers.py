@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
-from riverrun import _async, _plugins
+from riverrun import _async, _inputs, _plugins
 from riverrun._calls import Outcome, execute, execute_async
 from riverrun._conclusions import conclude, failed, interrupted
 from riverrun._deadlines import interrupted_after
@@ -111,10 +111,12 @@ def _wait_for_all(flow_run: FlowRun, timeout: float = -1) -> None:
 def _stop_after(flow_run: FlowRun, error: BaseException) -> None:
     """Stop everything after an interrupt: at once what can be stopped; the rest has a short grace, then it is left."""
     flow_run.unread.clear()
-    flow_run.stop_taking(interrupted(error))
-    with suppress(BaseException):  # a second interrupt: no grace; the first one is raised
-        _wait_for_all(flow_run, GRACE)
-    flow_run.leave_running()
+    try:
+        with suppress(BaseException):  # a second interrupt: no grace; the first one is raised
+            flow_run.stop_taking(interrupted(error))
+            _wait_for_all(flow_run, GRACE)
+    finally:
+        flow_run.leave_running()
 
 
 async def run_async(flow_run: FlowRun) -> State:
@@ -195,7 +197,8 @@ async def _attempt_async(flow_run: FlowRun) -> State:
         outcome = await execute_async(flow_run, flow.fn, args, kwargs, None)
         outcome = _settled(flow_run, outcome)
         await _wait_for_all_async(flow_run)
-    if deadline.cancelled_caught:
+    # A body that swallows the cancellation, or blocks the loop until after the deadline, has overrun it all the same.
+    if deadline.cancel_called or anyio.current_time() >= deadline.deadline:
         flow_run.overrun()
         return flow_run.timed_out()
     return conclude(flow_run, outcome)
@@ -209,6 +212,7 @@ def _settled(flow_run: FlowRun, outcome: Outcome) -> Outcome:
     """
     if outcome.error is None:
         try:
+            _inputs.upstreams_in([outcome.value])  # a list of futures that is returned is read to its end
             for source in list(flow_run.unread):
                 source.read_all()
         except Exception as error:  # noqa: BLE001 - a generator of the user's
@@ -229,8 +233,8 @@ async def _stop_after_async(flow_run: FlowRun, error: BaseException) -> None:
     import anyio
 
     flow_run.unread.clear()
-    flow_run.stop_taking(interrupted(error))
     try:
+        flow_run.stop_taking(interrupted(error))
         with anyio.move_on_after(GRACE, shield=True):
             await _wait_for_all_async(flow_run)
     finally:  # a second interrupt ends the grace

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from riverrun import _logging, _names
+from riverrun._context import this_thread
 from riverrun.exceptions import CrashedRun, RunTimeout, WorkerLost
 from riverrun.states import Cancelled, Crashed, Failed, NotReady, State, TimedOut
 
@@ -88,8 +89,22 @@ def returned(state: State) -> tuple[State, Any]:
 
 def run_hook(hook: Callable[..., object], subject: Any, run: Any, state: State) -> None:
     """Call a hook of the user's; an exception of its is logged, and changes nothing."""
+    text = "Hook %r raised for run %r, which stays in state %r."
+    call_user(lambda: hook(subject, run, state), text, _names.function_name(hook), run.name, state)
+
+
+def call_user(function: Callable[[], object], text: str, *args: object) -> None:
+    """Call a function of the user's between two steps of ours: what it raises is logged, but for an interrupt.
+
+    It may call tasks and wait for them, so those who wait for these are told at once, and not after it.
+    """
+    before, this_thread.cascading = this_thread.cascading, False
     try:
-        hook(subject, run, state)
-    except Exception:  # noqa: BLE001 - a user's function may raise anything
-        name = _names.function_name(hook)
-        _logging.root_logger.exception("Hook %r raised for run %r, which stays in state %r.", name, run.name, state)
+        function()
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        error.__context__ = None  # what happened before is no part of this
+        _logging.root_logger.error(text, *args, exc_info=error)
+    finally:
+        this_thread.cascading = before

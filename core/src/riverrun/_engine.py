@@ -52,8 +52,10 @@ class Home:
     retries_in_place = False
     """True where a run is tried again before the call returns: one at a time, in the order of the calls."""
     loop: _async.Loop | None = None
-    helper: Callable[[Submission], object] | None = None
+    helper: Callable[[Callable[[], object]], object] | None = None
     """Runs a submission in the calling thread if a slot is free; None where nobody may help."""
+    helps = True
+    """Whether a thread that waits may run a task itself: not where a time limit or a cancellation has to wake it."""
     abandon: Callable[[Callable[[], object]], object]
     """Tells the executor to stop counting on a submission that is running."""
 
@@ -65,11 +67,13 @@ class Home:
         self.runs: list[Any] = []
         """The records of all runs, in the order of submission."""
         self.live: dict[int, Submission] = {}
-        """The submissions that have not reached a final state, by number. Who pops one may end it."""
+        """The submissions whose end has not been told to everybody, by number."""
+        self.open: dict[int, Submission] = {}
+        """Those that have not reached a final state. Who pops one may end it."""
         self.queued: dict[int, Submission] = {}
         """Those that were handed to the executor and have not begun. Who pops one may begin it."""
         self.finishing: set[object] = set()
-        """What the end of the flow waits for besides: runs whose hooks are being called, callbacks of users."""
+        """What the end of the flow waits for besides: callbacks of users."""
         self.interrupt: BaseException | None = None
         """What interrupted a task that had the thread of the flow's event loop."""
         self.unread: list[Source] = []
@@ -117,7 +121,10 @@ class Home:
         job = Submission(self, task, run, args, kwargs)
         future = job.future
         self.runs.append(run)
-        self.live[number] = job
+        self.open[number] = self.live[number] = job
+        if self._is_closed():  # the flow has come to its end in this moment, on another thread
+            del self.live[number], self.open[number]
+            raise self._refusal(task)
         if gate is not None:
             job.gate = gate
             job.waiting = True
@@ -130,6 +137,9 @@ class Home:
         else:
             job.ready()
         return future
+
+    def _is_closed(self) -> bool:
+        return self.closed is not None
 
     def _refusal(self, task: Task[Any, Any]) -> Exception:
         if self.closed is not None and self.closed.is_cancelled():
@@ -192,6 +202,12 @@ class NestedHome(Home):
     def log_fields(self) -> dict[str, Any]:
         """Give the fields of the run around it; its own runs put theirs over them."""
         return dict(self._scope.log_fields())
+
+    def close(self) -> None:
+        """Run what the body has left to be run: the elements of maps that nobody looked into."""
+        for source in list(self.unread):
+            source.read_all()
+        self.stop_timers()
 
 
 def nested_home(scope: Any) -> Home:

@@ -18,7 +18,7 @@ from riverrun._engine import Home
 from riverrun._futures import TaskFuture
 from riverrun._parameters import Validator
 from riverrun.exceptions import CrashedRun, RunTimeout, TaskRunnerError, TaskRunnerStartError
-from riverrun.states import PENDING, RUNNING, Cancelled, Crashed, State, TimedOut
+from riverrun.states import COMPLETED, PENDING, RUNNING, Cancelled, Crashed, State, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,7 @@ class FlowRun(Home):
         logs = logs_around if flow.log_prints is None else flow.log_prints
         super().__init__(True if logs else (False if logs_around else None), getattr(around, "depth", 0) + 1)
         self.flow = flow
+        self.helps = tracked and flow.timeout_seconds is None
         self.parent: FlowRun | None = scope if scope is not None and scope.is_flow else None
         self.parameters: dict[str, Any] = {}
         self.state: State = PENDING
@@ -170,6 +171,8 @@ class FlowRun(Home):
             try:
                 yield
             finally:
+                self.closed = self.closed or COMPLETED  # before the executor is gone: what comes later is refused
+                self.leave_running()
                 if self.logs_info:
                     self._log(logging.INFO, "Shutting down task runner `%s`...", name)
 
@@ -179,7 +182,8 @@ class FlowRun(Home):
         """Begin an attempt: only its own runs count for its final state."""
         self.run_count += 1
         self.first_run = len(self.runs)
-        self.closed = None  # an attempt that overran the time limit takes no more calls; this one does
+        if not self.cancelled:
+            self.closed = None  # an attempt that overran the time limit takes no more calls; this one does
 
     def delay_before_retry(self, state: State) -> float | None:
         """Give the delay in seconds before the next attempt; None if there is none."""
@@ -200,6 +204,10 @@ class FlowRun(Home):
     def stop_taking(self, state: State) -> None:
         """Take no more calls, cancel what has not started, and ask what can be stopped to stop."""
         self.closed = state
+        for run in self.runs[self.first_run :]:
+            if isinstance(run, FlowRun) and not run.state.is_final():  # a subflow that the body is in
+                run.cancelled = True
+                run.overrun()
         for job in reversed(list(self.live.values())):  # dependents first: they are cancelled, too, and not "not ready"
             job.cancel()
 
@@ -219,7 +227,7 @@ class FlowRun(Home):
     def end(self, state: State) -> None:
         """Take the final state, and tell everybody."""
         self.end_time = time.time()
-        self.closed = self.closed or state.with_data(None)
+        self.closed = self.closed or COMPLETED
         self.state = state
         level = logging.INFO if state.is_completed() else logging.WARNING if state.is_cancelled() else logging.ERROR
         kind = "Flow run" if self.parent is None else "Subflow run"

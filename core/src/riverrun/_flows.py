@@ -13,6 +13,7 @@ from riverrun._flow_runs import FlowRun
 from riverrun._parameters import Parameters, check_function, is_async
 from riverrun._tasks import Task, check_options, checked_hooks, found, is_found
 from riverrun.exceptions import MissingContextError
+from riverrun.states import Cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -251,6 +252,7 @@ class _Beside:
         self._flow = flow
         self._parent = parent
         self._child: FlowRun | None = None
+        self._cancelled = False
 
     def enter(self, job: Submission) -> None:
         """Start it; called when its upstreams are done."""
@@ -265,11 +267,12 @@ class _Beside:
         if self._flow.is_async and loop is not None:
             loop.call(lambda: loop.start(job.run_async, job.context))
             return
-        target: Any = job if not self._flow.is_async else lambda: _async.run_to_end(job.run_async)
+        target: Any = job if not self._flow.is_async else lambda: job.context.run(_async.run_to_end, job.run_async)
         threading.Thread(target=target, name=f"riverrun-subflow-{self._flow.name}", daemon=True).start()
 
     def cancel(self) -> bool:
         """Cancel what the subflow has submitted; its own code ends when it asks for a result."""
+        self._cancelled = True
         if self._child is not None:
             self._child.cancelled = True
             self._child.overrun()
@@ -278,6 +281,9 @@ class _Beside:
     def _made_child(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlowRun:
         current_scope.set(self._parent)  # the job's context is a copy of its own: nobody else sees this
         self._child = FlowRun(self._flow, args, kwargs, tracked=False)
+        if self._cancelled:
+            self._child.cancelled = True
+            self._child.closed = Cancelled("Flow run was cancelled.")
         return self._child
 
     def run(self, *args: Any, **kwargs: Any) -> State:

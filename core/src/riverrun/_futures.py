@@ -10,7 +10,9 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar
 
-from riverrun import _async, _logging, _names
+from riverrun import _async, _names
+from riverrun._context import current_scope
+from riverrun._endings import call_user
 from riverrun._inputs import Upstream
 from riverrun.exceptions import BlockingCallError, ResultTimeout
 from riverrun.states import COMPLETED, PENDING, State, StateType
@@ -40,8 +42,8 @@ class Home(Protocol):
 class Job(Protocol):
     """What a future needs of the engine while its run is not final."""
 
-    def help(self) -> None:
-        """Run the task in this thread if it has not started and a slot is free."""
+    def help(self, *, run_it: bool) -> None:
+        """Tell the executor that this thread is going to wait; run the task here if it has not started."""
         ...
 
     def cancel(self) -> bool:
@@ -224,9 +226,11 @@ class TaskFuture(Upstream, Generic[R_co]):
         context = copy_context()
 
         def call(future: TaskFuture[Any]) -> None:
-            context.run(call_back, fn, future)
-            home.finishing.discard(call)
-            home.tell_if_idle()
+            try:
+                context.run(call_user, lambda: fn(future), "A done callback of task run %r raised.", future.name)
+            finally:
+                home.finishing.discard(call)
+                home.tell_if_idle()
 
         home.finishing.add(call)  # the end of the flow waits for it
         if not self._add_callback(call):
@@ -270,8 +274,8 @@ class TaskFuture(Upstream, Generic[R_co]):
     def _block(self, timeout: float | None, method: str) -> State:
         check_may_block(self, f"future.{method}()", "await future")
         run, job = self._run, self._job
-        if timeout is None and job is not None:
-            job.help()
+        if job is not None:
+            job.help(run_it=timeout is None)
             if run.final is not None:
                 return run.final
         woken = threading.Lock()
@@ -357,20 +361,20 @@ class TaskFuture(Upstream, Generic[R_co]):
         raise TypeError(msg)
 
 
-def call_back(fn: Callable[[TaskFuture[Any]], object], future: TaskFuture[Any]) -> None:
-    """Call a user's callback; an exception of its is logged, because nobody is there to catch it."""
-    try:
-        fn(future)
-    except Exception:  # noqa: BLE001 - a user's function may raise anything
-        _logging.flow_logger.exception("A done callback of task run %r raised.", future.name)
-
-
 def check_may_block(future: TaskFuture[Any], blocking: str, instead: str) -> None:
-    """Raise where waiting would stop the very event loop that has to finish the run."""
+    """Raise where waiting would stop what has to finish the run: the flow's event loop, or a slot of the runner."""
     loop = future._run.flow_run.loop  # noqa: SLF001
     if loop is not None and loop.is_here():
         msg = (
             f"`{blocking}` would block the event loop of the async flow, and task run {future.name!r} needs that loop "
             f"to finish. Write `{instead}`."
+        )
+        raise BlockingCallError(msg)
+    scope = current_scope.get()
+    if scope is not None and not scope.is_flow:
+        also = f"Write `{instead}`, or pass" if scope.awaits else "Pass"
+        msg = (
+            f"`{blocking}` in the function of task run {scope.name!r} would keep a slot, or a loop, that task run "
+            f"{future.name!r} may need. {also} the future as an argument: the task then starts when it is done."
         )
         raise BlockingCallError(msg)

@@ -38,12 +38,16 @@ class Window:
     def enter(self, job: Submission) -> None:
         """Dispatch a ready submission now or later."""
         with self._lock:
+            if job.run.final is not None:
+                return
             if not self._free:
                 self._line.append(job)
                 return
             self._free -= 1
             job.in_gate = True
         job.dispatch()
+        if job.run.state.is_final():  # cancelled in between, perhaps before it was in the gate
+            self.leave(job)
 
     def leave(self, job: Submission) -> None:
         """Note that a submission is final, and let the next one in its place."""

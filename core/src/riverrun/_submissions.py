@@ -5,19 +5,20 @@ takes no lock: a lock that every task takes is one that all threads queue for, a
 interpreter while it waits. Two operations on dicts, which are atomic, decide who may do what:
 
 * `home.queued.pop(number)`: whoever gets the submission may begin the attempt (or cancel it).
-* `home.live.pop(number)`: whoever gets it may end the run; there is one final state.
+* `home.open.pop(number)`: whoever gets it may end the run; there is one final state.
+
+A run stays in `home.live` until everybody has been told of its end: hooks, callbacks, dependents.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from riverrun import _async, _logging, _names
 from riverrun._attempts import NO_KEYWORDS, NOTHING, Attempts
+from riverrun._context import this_thread
 from riverrun._endings import failed, is_interrupt, not_ready, not_taken, returned, run_hook
 from riverrun._futures import LOCKS, TaskFuture
 from riverrun.exceptions import RunTimeout, WorkerLost
@@ -153,7 +154,12 @@ class Submission(Attempts):
 
     def _delay_before_retry(self, attempt: int, state: State) -> float | None:
         task = self.task
-        if self.run.run_count > task.retries or attempt != self.attempt or self.home.closed is not None:
+        if (
+            self.run.run_count > task.retries
+            or attempt != self.attempt
+            or self.cancelled
+            or self.home.closed is not None
+        ):
             return None
         condition = task.retry_condition_fn
         if condition is not None:
@@ -177,6 +183,7 @@ class Submission(Attempts):
             self.state = AwaitingRetry(state.message, state.data)
             self.context = self.context.copy()  # the attempt that has failed may still be inside the old one
             self.waiting = not in_place
+            self.stopped = False
         _logging.task_logger.warning(
             "Task run %r failed in attempt %d of %d and is tried again in %.3g seconds: %s",
             self.run.name, self.run.run_count, self.task.retries + 1, delay, state.message, extra=self.log_fields(),
@@ -195,30 +202,34 @@ class Submission(Attempts):
         home, run, future = self.home, self.run, self.future
         if attempt is not None and attempt != self.attempt:
             return False
-        tells = state is not COMPLETED or home.logs_info or self.gate is not None or self.task.has_hooks
-        mark = None
-        if tells:  # while this mark is there, the flow is not at its end: hooks belong to it
-            mark = object()
-            home.finishing.add(mark)
-        first = home.live.pop(run.number, None) is not None
-        if first:
-            future._value = value  # noqa: SLF001
-            run.end_time = time.time()
-            run.final = state
-            future._job = None  # noqa: SLF001
-            if tells:
+        if home.open.pop(run.number, None) is None:
+            return False
+        future._value = value  # noqa: SLF001
+        run.end_time = time.time()
+        run.final = state
+        future._job = None  # noqa: SLF001
+        try:
+            if state is not COMPLETED or home.logs_info or self.gate is not None or self.task.has_hooks:
                 self._announce(state, future)
-            if future._callbacks is not None:  # noqa: SLF001
-                _cascade(future)
-            # The inputs go now: what holds on to this object later (a timer, a pool's queue) keeps no data alive.
-            self.args = self._upstreams = NOTHING
-            self.kwargs = NO_KEYWORDS
-            self.context = self.future = None  # type: ignore[assignment]
-        if tells:
-            home.finishing.discard(mark)
+        finally:  # a log handler may raise; those who wait are told all the same
+            try:
+                if future._callbacks is not None:  # noqa: SLF001
+                    _cascade(future)
+            finally:
+                self._let_go()
+        return True
+
+    def _let_go(self) -> None:
+        """Keep nothing alive: a timer, or a pool's queue, may hold on to this object for long."""
+        home = self.home
+        if self.nested is not None:
+            self.nested.stop_timers()
+        self.args = self._upstreams = NOTHING
+        self.kwargs = NO_KEYWORDS
+        self.context = self.future = None  # type: ignore[assignment]
+        del home.live[self.run.number]
         if home.when_idle_then is not None:
             home.tell_if_idle()
-        return first
 
     def _announce(self, state: State, future: TaskFuture[Any]) -> None:
         logger = _logging.task_logger
@@ -238,19 +249,17 @@ class Submission(Attempts):
 
     # -- from outside
 
-    def help(self) -> None:
-        """Run it in the calling thread, if it has not started and a slot is free."""
+    def help(self, *, run_it: bool) -> None:
+        """Tell the executor that this thread is going to wait; run the task here if it has not started."""
         helper = self.home.helper
-        if (
-            helper is not None
-            and self.run.number in self.home.queued
-            and not self.task.is_async
-            and self.task.timeout_seconds is None
-        ):
-            helper(self)
+        if helper is not None:
+            task, home = self.task, self.home
+            here = run_it and home.helps and not task.is_async and task.timeout_seconds is None
+            helper(self if here and self.run.number in home.queued else _nothing)
 
     def cancel(self) -> bool:
         """Cancel it if it has not started, or if it can be stopped."""
+        self.cancelled = True
         with self.run.lock:  # `dispatch` changes `waiting` under the same lock
             not_begun = self.waiting or self.home.queued.pop(self.run.number, None) is not None
             self.waiting = False
@@ -273,13 +282,17 @@ class Submission(Attempts):
         self.finish(state)
 
 
+def _nothing() -> None:
+    """Stand for a job that this thread is not to run."""
+
+
 def _cascade(future: TaskFuture[Any]) -> None:
     """Call the callbacks of a future that is final.
 
     A callback may end another run, whose callbacks end more: they form a queue here, not a recursion, so that a chain
     of 10,000 runs that are not ready needs no deep stack.
     """
-    here = _this_thread
+    here = this_thread
     if here.cascading:
         here.others.append(future)
         return
@@ -297,15 +310,3 @@ def _cascade(future: TaskFuture[Any]) -> None:
             future = here.others.popleft()
     finally:
         here.cascading = False
-
-
-class _Cascading(threading.local):
-    """Whether this thread is calling callbacks, and the futures whose callbacks are next."""
-
-    cascading = False
-
-    def __init__(self) -> None:
-        self.others: deque[TaskFuture[Any]] = deque()
-
-
-_this_thread = _Cascading()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -50,4 +51,7 @@ class Timers:
                 if self._stopped:
                     return
                 function = heapq.heappop(self._heap)[2]
-            function()
+            try:
+                function()
+            except BaseException:
+                logging.getLogger("riverrun").exception("A timer's function raised, which none of them should.")

@@ -204,8 +204,7 @@ def gather(nested: Any) -> Any:
     if hasattr(nested, "__next__"):
         nested = list(nested)
     scope = current_scope.get()
-    loop = getattr(scope, "loop", None)
-    if loop is not None and loop.is_here():
+    if scope is not None and scope.awaits and _async.running_library() is not None:
         return gather_async(nested)
     return _inputs.replace(nested, lambda future, may_fail: future.result(raise_on_failure=not may_fail))
 

@@ -64,17 +64,19 @@ class ThreadPool:
             if len(self._running) >= self._size:
                 return
             worker = threading.Thread(target=self._work, name="riverrun-worker", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError:  # the system has no thread left: those that run do the work, if there are any
+                if not self._running:
+                    raise
+                return
             self._running[worker] = None
-        try:
-            worker.start()
-        except RuntimeError:  # the system has no thread left: those that run do the work, if there are any
-            del self._running[worker]
-            if not self._running:
-                raise
 
     def _work(self) -> None:
         me = threading.current_thread()
         _this_thread.pool = self
+        with self._lock:  # until who started this thread has written it down
+            pass
         queue, running = self._queue, self._running
         while True:
             self._idle.append(None)
@@ -117,7 +119,16 @@ class ThreadPool:
         return True
 
     def help(self, job: Job) -> bool:
-        """Run a job in the calling thread, if a slot is free."""
+        """Run a job in the calling thread, if a slot is free; a worker has its own, and hands on what it was to run next."""
+        here = _this_thread
+        if here.pool is self:
+            if here.next is not None:
+                following, here.next = here.next, None
+                self._queue.put(following)
+                if not self._idle and len(self._running) < self._size:
+                    self._start_worker()
+            job()
+            return True
         try:
             self._tokens.get_nowait()
         except Empty:
