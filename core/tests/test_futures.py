@@ -403,3 +403,51 @@ def test_the_states_of_a_run_can_be_seen_as_they_come():
         "Pending(message=None, type=PENDING)",
         "Completed(message=None, type=COMPLETED)",
     ]
+
+
+def test_a_method_of_the_value_that_is_called_on_the_future_is_told_what_to_write(task_runner):
+    @task
+    def name():
+        return "river"
+
+    @flow(task_runner=task_runner)
+    def my_flow():
+        future = name()
+        with pytest.raises(AttributeError) as caught:
+            future.upper()
+        return str(caught.value), future.name
+
+    text, run = my_flow()
+    assert text == (
+        f"A TaskFuture has no attribute 'upper': it stands for the result of task run {run!r}. Write "
+        "future.result().upper (or, in an async flow, `(await future).upper`), or pass the future to a task."
+    )
+
+
+def test_a_task_that_would_wait_for_another_inside_its_function_is_told_to_take_it_as_an_argument():
+    gate = threading.Event()
+
+    @task
+    def upstream():
+        gate.wait(10)
+
+    held = []
+
+    @task
+    def waits():
+        return held[0].result()
+
+    @flow(task_runner="concurrent")
+    def my_flow():
+        future = upstream()
+        held.append(future)
+        state = waits().wait()
+        gate.set()
+        return str(state.data), future.name
+
+    text, run = my_flow()
+    assert text.startswith("`future.result()` in the function of task run 'waits-")
+    assert text.endswith(
+        f"would keep a slot, or a loop, that task run {run!r} may need. Pass the future as an argument: the task then "
+        "starts when it is done."
+    )

@@ -402,3 +402,21 @@ def test_enum_members_and_classes_are_values_like_others(given):
         RED = (1,)
 
     assert given(lambda f: [Colour.RED, Point, Model, f]) == [Colour.RED, Point, Model, 1]
+
+
+@pytest.mark.parametrize("view", [dict.values, dict.keys, dict.items], ids=["values", "keys", "items"])
+def test_a_view_of_a_dict_is_looked_into_and_arrives_as_a_list(task_runner, view):
+    @task
+    def one():
+        return 1
+
+    @task
+    def kind_and_length(values):
+        return type(values) is list, len(values), "TaskFuture" in repr(values)
+
+    @flow(task_runner=task_runner)
+    def my_flow():
+        first, second = one(), one()
+        return kind_and_length(view({first: second})).result()
+
+    assert my_flow() == (True, 1, False)

@@ -179,13 +179,17 @@ def test_no_worker_is_left_after_tasks_that_were_timed_out_have_ended(held: Held
 
 
 def test_a_retry_delay_holds_no_worker():
+    begun = threading.Event()
+
     @task(retries=1, retry_delay_seconds=3600)
     def shaky():
+        begun.set()
         raise ConnectionError
 
     @on_one_worker
     def delayed():
         retried = shaky()
+        assert begun.wait(LIMIT)
         others = [same(number).result() for number in range(20)]
         return others, retried.state.name, retried.cancel()
 

@@ -144,7 +144,9 @@ class Flow(Generic[P, R_co]):
         if self.is_async:
             scope = current_scope.get()
             if scope is None or scope.awaits:
-                return self._run_async(args, kwargs, wait_for, return_state=return_state)
+                coroutine: Any = self._run_async(args, kwargs, wait_for, return_state=return_state)
+                coroutine.__qualname__ = self.__name__  # what Python's warning calls it, if nobody awaits it
+                return coroutine
             return _async.run_to_end(lambda: self._run_async(args, kwargs, wait_for, return_state=return_state))
         flow_run = FlowRun(self, args, kwargs, wait_for=wait_for)
         state = run_sync(flow_run)

@@ -325,6 +325,13 @@ class TaskFuture(Upstream, Generic[R_co]):
 
     if not TYPE_CHECKING:  # a type checker that finds no such method says so, long before the flow runs
 
+        def __getattr__(self, name: str) -> NoReturn:
+            msg = (
+                f"A TaskFuture has no attribute {name!r}: it stands for the result of task run {self.name!r}. Write "
+                f"future.result().{name} (or, in an async flow, `(await future).{name}`), or pass the future to a task."
+            )
+            raise AttributeError(msg, name=name, obj=self)
+
         def __bool__(self) -> bool:  # noqa: PLE0304 - it only raises, as do the others
             self._misused("has no truth value")
 

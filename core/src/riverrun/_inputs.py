@@ -1,12 +1,13 @@
 """Find futures in the arguments of a call, and put values in their place.
 
-Lists, tuples, sets, dicts (and their subclasses), dataclasses and pydantic models are looked into; arrays, data
-frames and everything else are not. What holds no future is passed on as it is, never copied.
+Lists, tuples, sets, dicts (and their subclasses and views), dataclasses and pydantic models are looked into; arrays,
+data frames and everything else are not. What holds no future is passed on as it is, never copied.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import ItemsView, KeysView, ValuesView
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from riverrun.states import State
@@ -77,6 +78,7 @@ class quote(Annotation[T]):  # noqa: N801
 
 ATOMIC: Final = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range, type})
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
+_VIEWS: Final = (KeysView, ValuesView, ItemsView)
 
 
 class Found:
@@ -151,6 +153,8 @@ def _parts(value: Any) -> Iterable[Any] | None:
         return value
     if isinstance(value, UpstreamList):
         return value.all()
+    if isinstance(value, _VIEWS):
+        return list(value)
     if isinstance(value, dict):
         if ATOMIC.issuperset(map(type, value)):
             return value.values()
@@ -210,6 +214,8 @@ def _rebuilt(value: Any, each: Callable[[Any], Any]) -> Any:
     kind = type(value)
     if isinstance(value, UpstreamList):
         return [each(part) for part in value.all()]
+    if isinstance(value, _VIEWS):
+        return [each(part) for part in value]
     if isinstance(value, dict):
         pairs = [(each(key), each(item)) for key, item in value.items()]
         if all(a is c and b is d for (a, b), (c, d) in zip(pairs, value.items(), strict=True)):

@@ -44,6 +44,12 @@ def check_function(function: Any, *, kind: str) -> None:
         ConfigurationError: it cannot be called, or it is a generator function.
         ReservedArgumentError: a parameter has one of our names.
     """
+    if isinstance(function, (classmethod, staticmethod)):
+        msg = f"@{kind} stands above @{type(function).__name__}. Swap the two: @{type(function).__name__} goes on top."
+        raise ConfigurationError(msg)
+    if hasattr(function, "with_options") and hasattr(function, "fn"):
+        msg = f"{function!r} is made into a {kind} once more. One decorator, @task or @flow, is enough."
+        raise ConfigurationError(msg)
     if not callable(function):
         msg = f"@{kind} needs a function, not {function!r}. Options are given by name: @{kind}(name=...)."
         raise ConfigurationError(msg)
@@ -55,7 +61,8 @@ def check_function(function: Any, *, kind: str) -> None:
         what = "an async generator" if code.co_flags & _ASYNC_GENERATOR else "a generator"
         msg = (
             f"{name}() is {what} function, which cannot be a {kind}: its code would run while its values are read, "
-            f"after the {kind} has ended. Return a list, or make one {kind} run per value with `.map(...)`."
+            f"after the {kind} has ended. Return a list"
+            + (", or make one task run per value with `.map(...)`." if kind == "task" else ".")
         )
         raise ConfigurationError(msg)
     for reserved in RESERVED:

@@ -43,40 +43,66 @@ def interrupts_raised(home: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+class _Handler:
+    """A signal handler of ours, shared by all flow runs that are under way: the last of them takes it away."""
+
+    def __init__(self, number: int, before: Any) -> None:
+        self.number = number
+        self.before = before
+        self.users = 0
+        self.noted: BaseException | None = None
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if callable(self.before):
+            # An event loop's: it turns the signal into a cancellation, and now we know of what.
+            self.noted = KeyboardInterrupt()
+            self.before(number, frame)
+        else:
+            self.noted = Terminated()
+            raise self.noted
+
+    def remove(self) -> None:
+        """Put back what was there before, unless somebody has put a handler of his own over this one."""
+        import signal
+
+        present: Any = signal.getsignal(self.number)
+        if present is self:
+            signal.signal(self.number, self.before)
+
+
 class Signals:
     """What signals came while a flow ran."""
 
-    noted: BaseException | None = None
+    def __init__(self, handlers: list[_Handler]) -> None:
+        self._handlers = handlers
+
+    @property
+    def noted(self) -> BaseException | None:
+        """The exception that stands for the signal; None if there was none."""
+        return next((handler.noted for handler in self._handlers if handler.noted is not None), None)
 
 
 @contextmanager
 def signals_noted() -> Iterator[Signals]:
     """Raise `Terminated` at SIGTERM, and note an interrupt, in the main thread; handlers of the application's stay."""
-    signals = Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-    import signal
+    handlers: list[_Handler] = []
+    if threading.current_thread() is threading.main_thread():
+        import signal
 
-    def terminate(*_: Any) -> None:
-        signals.noted = Terminated()
-        raise signals.noted
-
-    at_interrupt: Any = signal.getsignal(signal.SIGINT)
-
-    def interrupt(number: int, frame: Any) -> None:
-        signals.noted = KeyboardInterrupt()
-        at_interrupt(number, frame)
-
-    replaced: dict[int, Any] = {}
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        replaced[signal.SIGTERM] = signal.SIG_DFL
-        signal.signal(signal.SIGTERM, terminate)
-    if callable(at_interrupt) and at_interrupt is not signal.default_int_handler:  # an event loop's, say
-        replaced[signal.SIGINT] = at_interrupt
-        signal.signal(signal.SIGINT, interrupt)
+        terminate: Any = signal.getsignal(signal.SIGTERM)
+        if terminate is signal.SIG_DFL:
+            terminate = _Handler(signal.SIGTERM, terminate)
+        interrupt: Any = signal.getsignal(signal.SIGINT)
+        if callable(interrupt) and interrupt is not signal.default_int_handler and not isinstance(interrupt, _Handler):
+            interrupt = _Handler(signal.SIGINT, interrupt)
+        handlers = [handler for handler in (terminate, interrupt) if isinstance(handler, _Handler)]
+        for handler in handlers:
+            handler.users += 1
+            signal.signal(handler.number, handler)
     try:
-        yield signals
+        yield Signals(handlers)
     finally:
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
+        for handler in handlers:
+            handler.users -= 1
+            if not handler.users:
+                handler.remove()

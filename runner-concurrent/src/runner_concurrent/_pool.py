@@ -119,7 +119,7 @@ class ThreadPool:
         return True
 
     def help(self, job: Job) -> bool:
-        """Run a job in the calling thread, if a slot is free; a worker has its own, and hands on what it was to run next."""
+        """Run a job in the calling thread, if a slot is free; a worker has one, and hands on what was to be next."""
         here = _this_thread
         if here.pool is self:
             if here.next is not None:
