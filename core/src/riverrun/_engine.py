@@ -123,7 +123,8 @@ class Home:
         self.runs.append(run)
         self.open[number] = self.live[number] = job
         if self._is_closed():  # the flow has come to its end in this moment, on another thread
-            del self.live[number], self.open[number]
+            if self.open.pop(number, None) is not None:  # else `leave_running` has ended it
+                self.live.pop(number, None)
             raise self._refusal(task)
         if gate is not None:
             job.gate = gate

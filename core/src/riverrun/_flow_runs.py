@@ -213,8 +213,8 @@ class FlowRun(Home):
 
     def leave_running(self) -> None:
         """End what is still running: it takes a final state now, whatever its code does later."""
-        text = f"{self.label.capitalize()} ended while this task run was running."
         for job in list(self.live.values()):
+            text = f"{self.label.capitalize()} ended while this task run was running."
             job.abort(Crashed(text, CrashedRun(text)))
 
     def overrun(self) -> None:

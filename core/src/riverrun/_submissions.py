@@ -166,12 +166,11 @@ class Submission(Attempts):
             try:
                 if not condition(task, self.run, state):
                     return None
-            except Exception:  # noqa: BLE001 - a user's function may raise anything
-                _logging.task_logger.exception(
-                    "retry_condition_fn of task run %r raised: it is not tried again.",
-                    self.run.name,
-                    extra=self.log_fields(),
-                )
+            except BaseException as raised:
+                if is_interrupt(raised):
+                    raise
+                text = "retry_condition_fn of task run %r raised: it is not tried again."
+                _logging.task_logger.error(text, self.run.name, exc_info=raised, extra=self.log_fields())
                 return None
         return task.retry_delay(self.run.run_count)
 
@@ -227,7 +226,7 @@ class Submission(Attempts):
         self.args = self._upstreams = NOTHING
         self.kwargs = NO_KEYWORDS
         self.context = self.future = None  # type: ignore[assignment]
-        del home.live[self.run.number]
+        home.live.pop(self.run.number, None)
         if home.when_idle_then is not None:
             home.tell_if_idle()
 

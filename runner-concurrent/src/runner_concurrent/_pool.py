@@ -45,8 +45,10 @@ class ThreadPool:
         for _ in range(size):
             self._tokens.put(None)
         self._lock = threading.Lock()
-        self._running: dict[threading.Thread, Job | None] = {}
-        """The workers that are counted on, each with its present job."""
+        self._running: set[threading.Thread] = set()
+        """The workers that are counted on."""
+        self._jobs: dict[Job, threading.Thread] = {}
+        """What they are at, for as long as it can be given up."""
         self._idle: list[None] = []
         """One entry for each worker that waits for a job. (Appending and popping are atomic; counting is not.)"""
 
@@ -70,7 +72,7 @@ class ThreadPool:
                 if not self._running:
                     raise
                 return
-            self._running[worker] = None
+            self._running.add(worker)
 
     def _work(self) -> None:
         me = threading.current_thread()
@@ -95,16 +97,17 @@ class ThreadPool:
 
     def _run_on(self, me: threading.Thread, job: Job | None) -> bool:
         """Run one job after the other until there is none; false if this worker was given up meanwhile."""
-        here, queue, running = _this_thread, self._queue, self._running
+        here, queue, jobs = _this_thread, self._queue, self._jobs
         while job is not None:
-            running[me] = job
+            jobs[job] = me
             try:
                 job()
             except BaseException:
                 _logger.exception("A job of the concurrent task runner raised, which jobs never do. Please report it.")
-            if me not in running:  # another thread has this slot, and its token
+            if not self._is_still(me, job):  # another thread has this slot, and its token
+                here.pool = None
                 if here.next is not None:
-                    queue.put(here.next)
+                    self.spawn(here.next)
                 return False
             job = here.next
             here.next = None
@@ -115,8 +118,14 @@ class ThreadPool:
                     break
         else:
             queue.put(None)  # the pool stops: `_work` is to see that
-        running[me] = None
         return True
+
+    def _is_still(self, me: threading.Thread, job: Job) -> bool:
+        """Say whether this worker is counted on after a job; from here on nobody can give it up for that job."""
+        worker = self._jobs.pop(job, None)
+        if worker is not None and worker is not me:  # the job was given up here, and is running again elsewhere
+            self._jobs[job] = worker
+        return worker is me
 
     def help(self, job: Job) -> bool:
         """Run a job in the calling thread, if a slot is free; a worker has one, and hands on what was to be next."""
@@ -141,11 +150,11 @@ class ThreadPool:
 
     def abandon(self, job: Job) -> None:
         """Give the slot of a job that is running to others."""
+        worker = self._jobs.pop(job, None)  # who pops it decides: this, or the worker at the end of the job
+        if worker is None:
+            return
         with self._lock:
-            worker = next((worker for worker, running in self._running.items() if running is job), None)
-            if worker is None:
-                return
-            del self._running[worker]
+            self._running.discard(worker)
         self._tokens.put(None)
         if not self._queue.empty():
             self._start_worker()
