@@ -107,8 +107,6 @@ class Home:
         """Take a call of a task: give its future at once, and see that it runs when its upstreams are done."""
         if kwargs or not task.least_arguments <= len(args) <= task.most_arguments:
             task.signature.bind(args, kwargs)
-        if self.closed is not None:
-            raise self._refusal(task)
         # Looked for before anything is noted down: what a user's own container raises here concerns nobody else.
         given = (*args, *kwargs.values()) if kwargs else args
         found = _inputs.find(given) if given else None
@@ -120,12 +118,12 @@ class Home:
         run = TaskRun(self, task, number, next(indexes))
         job = Submission(self, task, run, args, kwargs)
         future = job.future
-        self.runs.append(run)
         self.open[number] = self.live[number] = job
-        if self._is_closed():  # the flow has come to its end in this moment, on another thread
+        if self.closed is not None:  # looked at now, so that the end of the flow sees the run, or the run sees the end
             if self.open.pop(number, None) is not None:  # else `leave_running` has ended it
                 self.live.pop(number, None)
             raise self._refusal(task)
+        self.runs.append(run)
         if gate is not None:
             job.gate = gate
             job.waiting = True
@@ -138,9 +136,6 @@ class Home:
         else:
             job.ready()
         return future
-
-    def _is_closed(self) -> bool:
-        return self.closed is not None
 
     def _refusal(self, task: Task[Any, Any]) -> Exception:
         if self.closed is not None and self.closed.is_cancelled():

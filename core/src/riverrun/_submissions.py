@@ -215,20 +215,16 @@ class Submission(Attempts):
                 if future._callbacks is not None:  # noqa: SLF001
                     _cascade(future)
             finally:
-                self._let_go()
+                # Nothing is kept alive: a timer, or a pool's queue, may hold on to this object for long.
+                if self.nested is not None:
+                    self.nested.stop_timers()
+                self.args = self._upstreams = NOTHING
+                self.kwargs = NO_KEYWORDS
+                self.context = self.future = None  # type: ignore[assignment]
+                home.live.pop(run.number, None)
+                if home.when_idle_then is not None:
+                    home.tell_if_idle()
         return True
-
-    def _let_go(self) -> None:
-        """Keep nothing alive: a timer, or a pool's queue, may hold on to this object for long."""
-        home = self.home
-        if self.nested is not None:
-            self.nested.stop_timers()
-        self.args = self._upstreams = NOTHING
-        self.kwargs = NO_KEYWORDS
-        self.context = self.future = None  # type: ignore[assignment]
-        home.live.pop(self.run.number, None)
-        if home.when_idle_then is not None:
-            home.tell_if_idle()
 
     def _announce(self, state: State, future: TaskFuture[Any]) -> None:
         logger = _logging.task_logger
