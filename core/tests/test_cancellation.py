@@ -344,3 +344,26 @@ def test_sigterm_ends_the_process_soon_with_143(tmp_path):
 def test_ctrl_c_twice_ends_the_process_at_once(tmp_path):
     status, _ = interrupted(tmp_path, signal.SIGINT, times=2)
     assert status == -signal.SIGINT  # how Python ends by itself; a shell calls that 130
+
+
+def test_a_running_task_that_could_not_be_cancelled_keeps_its_retries(gate):
+    begun, attempts = threading.Event(), []
+
+    @task(retries=1)
+    def shaky():
+        attempts.append(1)
+        begun.set()
+        gate.wait(10)
+        if len(attempts) == 1:
+            raise ConnectionError
+        return len(attempts)
+
+    @flow(task_runner="concurrent")
+    def my_flow():
+        future = shaky()
+        assert begun.wait(10)
+        refused = future.cancel()
+        gate.set()
+        return refused, future.result()
+
+    assert my_flow() == (False, 2)

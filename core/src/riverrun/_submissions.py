@@ -254,7 +254,6 @@ class Submission(Attempts):
 
     def cancel(self) -> bool:
         """Cancel it if it has not started, or if it can be stopped."""
-        self.cancelled = True
         with self.run.lock:  # `dispatch` changes `waiting` under the same lock
             not_begun = self.waiting or self.home.queued.pop(self.run.number, None) is not None
             self.waiting = False
@@ -263,8 +262,8 @@ class Submission(Attempts):
         handle = self.handle
         # The state follows when the executor, or the coroutine, has stopped.
         if handle is None:
-            return False
-        self.stopped = True
+            return False  # it goes on, with the attempts that it has left
+        self.cancelled = self.stopped = True
         return _async.stop(handle)
 
     def abort(self, state: State) -> None:
