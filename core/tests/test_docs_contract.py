@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from riverrun import abc, hookspecs
+from riverrun import abc, hookspecs, workers
 from riverrun.testing import TaskRunnerConformance
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def public_names(module: ModuleType) -> Iterator[str]:
             yield statement.name
         elif isinstance(statement, ast.Assign):
             yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
+    yield from getattr(module, "__all__", ())  # what it gives out, though it is defined elsewhere
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def class_of_the_page(
     return class_of_the_page
 
 
-@pytest.mark.parametrize("module", [abc, hookspecs])
+@pytest.mark.parametrize("module", [abc, hookspecs, workers])
 def test_every_public_name_of_the_contract_is_on_the_page(module: ModuleType):
     names = {name for name in public_names(module) if not name.startswith("_")}
     assert names

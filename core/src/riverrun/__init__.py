@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from riverrun import states as states
     from riverrun import task_runners as task_runners
     from riverrun import testing as testing
+    from riverrun import workers as workers
     from riverrun._flow_runs import FlowRun as FlowRun
     from riverrun._flows import Flow as Flow
     from riverrun._flows import flow as flow
@@ -121,7 +122,7 @@ _HOMES = {
     "unmapped": "_inputs",
     "wait": "_waiting",
 }
-_MODULES = ("abc", "exceptions", "hookspecs", "states", "task_runners", "testing")
+_MODULES = ("abc", "exceptions", "hookspecs", "states", "task_runners", "workers", "testing")
 
 __all__ = [*_HOMES, *_MODULES[:-1]]  # noqa: PLE0604 - all are texts; without `testing`, which needs pytest
 

@@ -254,6 +254,13 @@ class TrioCancellation:
         self._token.run_sync_soon(self.scope.cancel)
 
 
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call a function that blocks, without holding up the loop."""
+    import anyio
+
+    return await anyio.to_thread.run_sync(function)
+
+
 def stop(handle: Any) -> bool:
     """Stop a running attempt by its handle, from any thread; false if it cannot be stopped any more.
 

@@ -26,7 +26,7 @@ from riverrun._calls import (
 from riverrun._context import current_scope
 from riverrun._endings import failed, is_cancellation, lost, not_taken
 from riverrun._futures import TaskFuture, TaskRun
-from riverrun.states import COMPLETED, PENDING, RETRYING, RUNNING, Cancelled, State, StateType
+from riverrun.states import COMPLETED, PENDING, RETRYING, RUNNING, Cancelled, Elsewhere, State, StateType
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -104,7 +104,9 @@ class Attempts:
             [
                 # The common case stands here: a future that is an argument itself, and has completed.
                 value._value  # noqa: SLF001
-                if type(value) is TaskFuture and value._run.final is COMPLETED  # noqa: SLF001
+                if type(value) is TaskFuture
+                and value._run.final is COMPLETED  # noqa: SLF001
+                and not isinstance(value._value, Elsewhere)  # noqa: SLF001
                 else _inputs.replace(value, _value_of)
                 for value in self.args
             ]
@@ -246,9 +248,8 @@ class Attempts:
             raise outcome.error  # the loop itself is being stopped, and has to know that we obey
         return delay
 
-    def call(self) -> TaskCall:
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskCall:
         """Make the message for an executor that takes calls."""
-        args, kwargs = self.arguments()
         run = self.run
         return TaskCall(
             body=self.task,
@@ -258,6 +259,8 @@ class Attempts:
             key=f"{run.task_name}-{run.id}-{self.attempt}",
             timeout=self.task.timeout_seconds,
             context=self.context.copy(),  # the submitting thread is inside the other one
+            resources=self.task.resources,
+            runner_options=self.task.runner_options,
         )
 
     def started(self, attempt: int) -> None:
@@ -271,6 +274,13 @@ class Attempts:
         timeout = self.task.timeout_seconds
         if timeout is not None:
             self.home.timers.call_later(timeout, lambda: self.overrun(attempt, timeout))
+
+    def begun(self, attempt: int, start_time: float) -> None:
+        """Note that a worker says it has begun a call; the worker itself sees to its time limit."""
+        with self.run.lock:
+            if attempt == self.attempt and self.run.final is None and self.run.run_count == 1:
+                self.state = RUNNING
+                self.run.start_time = start_time
 
     def present_state(self) -> State:
         """Give the state of a run that is not final."""
@@ -300,7 +310,13 @@ class Attempts:
         if not isinstance(outcome, Outcome):
             msg = f"it gave {type(outcome).__name__!r} for the call, which returns an Outcome"
             raise TypeError(msg)
-        outcome = unpack(outcome, run.name)
+        self.took(attempt, outcome)
+
+    def took(self, attempt: int, outcome: Outcome) -> None:
+        """Take what a worker has sent back."""
+        run = self.run
+        if not outcome.kept:
+            outcome = unpack(outcome, run.name)
         if outcome.records:
             _logging.replay(outcome.records, {**self.log_fields(), "worker": outcome.worker})
             outcome.records = None
@@ -353,6 +369,9 @@ def _value_of(upstream: Any, may_fail: bool) -> Any:  # noqa: ARG001, FBT001
     if isinstance(upstream, TaskFuture):
         state = upstream._run.final  # noqa: SLF001
         assert state is not None, "arguments are looked at when every upstream is final"  # noqa: S101 - a promise
-        return upstream._value if state.is_completed() else state.exception()  # noqa: SLF001
+        if not state.is_completed():
+            return state.exception()
+        value = upstream._value  # noqa: SLF001
+        return value.fetch() if isinstance(value, Elsewhere) else value
     state = upstream
     return state.data if state.type is StateType.COMPLETED else state.exception()

@@ -13,14 +13,15 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from riverrun import _async, _by_value, _logging
+from riverrun import _async, _by_value, _inputs, _logging
 from riverrun._context import current_scope
 from riverrun._deadlines import interrupted_after
 from riverrun.exceptions import RemoteTaskError, RunTimeout, TaskSerializationError
+from riverrun.states import State
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextvars import Context
 
 
@@ -34,9 +35,11 @@ class Outcome:
         records: the log records that were made on a worker.
         worker: the host and the process that ran it, for people; empty in the flow's own process.
         packed: the value as bytes, on its way between processes.
+        kept: whether the value has stayed where it was made.
+        void: whether the function returned a State that is not `COMPLETED`: nothing for those who take its value.
     """
 
-    __slots__ = ("error", "packed", "records", "start_time", "value", "worker")
+    __slots__ = ("error", "kept", "packed", "records", "start_time", "value", "void", "worker")
 
     def __init__(self, value: Any = None, error: BaseException | None = None) -> None:
         self.value = value
@@ -45,6 +48,8 @@ class Outcome:
         self.records: list[logging.LogRecord] | None = None
         self.worker = ""
         self.packed: bytes | None = None
+        self.kept = False
+        self.void = False
 
 
 def call_in_scope(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -176,7 +181,12 @@ class TaskCall:
     Attributes:
         name: the name of the task run.
         key: a text that is unique to this attempt, beginning with the task's name: for executors that want one.
+        resources: what the run needs on a cluster, as the task says it: `{"cpu": 1, "memory": "4GiB"}`.
+        runner_options: the task's options for single task runners, by the runner's name.
+        upstreams: for a `RemoteTaskExecutor`: the handles of the values that the call takes on the worker.
     """
+
+    upstreams: tuple[Any, ...] = ()
 
     def __init__(
         self,
@@ -188,9 +198,13 @@ class TaskCall:
         key: str,
         timeout: float | None = None,
         context: Context | None = None,
+        resources: dict[str, Any] | None = None,
+        runner_options: dict[str, Any] | None = None,
     ) -> None:
         self.name = scope.name
         self.key = key
+        self.resources = resources or {}
+        self.runner_options = runner_options or {}
         self._work: Any = (body, args, kwargs)
         self._scope = scope
         self._timeout = timeout
@@ -209,19 +223,57 @@ class TaskCall:
         if self._log_level is None:
             context = self._context
             return self._run() if context is None else context.run(self._run)
-        with _logging.records_kept(self._log_level) as records:
-            start = time.time()
-            outcome = self._run()
-        outcome.start_time = start
-        outcome.records = records or None
-        outcome.worker = _this_worker()
-        return _packed_outcome(outcome, self.name)
+        return _packed_outcome(self._recorded(()), self.name)
 
-    def _run(self) -> Outcome:
+    def run_keeping(
+        self, values: Sequence[Any], most: int, records: list[logging.LogRecord] | None = None
+    ) -> tuple[Outcome, Any]:
+        """Run the call on a worker that keeps values for others; for a `RemoteTaskExecutor`.
+
+        Args:
+            values: what is behind the handles in `upstreams`, in their order.
+            most: how large a pickled value may be, in bytes, to travel back with the outcome.
+            records: where log records are collected; what is taken out of it meanwhile does not come with the outcome.
+
+        Returns:
+            The outcome, which is to be sent back; and the value, which is to be kept for those who take it as an
+            upstream. Where `outcome.error` or `outcome.void` is set there is no value, and nobody may take it.
+        """
+        outcome = self._recorded(values, records)
+        value = outcome.value
+        if isinstance(value, State):  # it says itself what became of the run: those who take the value get no State
+            failed = not value.is_completed()
+            outcome = _packed_outcome(outcome, self.name)
+            outcome.void = failed
+            return outcome, None if failed else value.data
+        if outcome.error is None:
+            try:
+                outcome.packed = packed_if_small(value, most)
+                outcome.kept = outcome.packed is None
+            except Exception as error:  # noqa: BLE001
+                outcome.error = _cannot_return(value, self.name, error)
+            outcome.value = None
+        if outcome.error is not None:
+            return _packed_outcome(outcome, self.name), None
+        return outcome, value
+
+    def _recorded(self, values: Sequence[Any], records: list[logging.LogRecord] | None = None) -> Outcome:
+        with _logging.records_kept(self._log_level or 0, records) as kept:
+            start = time.time()
+            outcome = self._run(values)
+        outcome.start_time = start
+        outcome.records = kept or None
+        outcome.worker = _this_worker()
+        return outcome
+
+    def _run(self, values: Sequence[Any] = ()) -> Outcome:
         if self._when_started is not None:
             self._when_started()
         try:
             task, args, kwargs = self._unpacked()
+            if values:
+                args = tuple([_inputs.fill(arg, values) for arg in args])
+                kwargs = {name: _inputs.fill(arg, values) for name, arg in kwargs.items()}
         except Exception as error:  # noqa: BLE001 - the worker lacks a module, or an argument cannot be rebuilt
             return Outcome(None, _not_loaded(error, self.name))
         if task.is_async:
@@ -236,6 +288,11 @@ class TaskCall:
 
             return cloudpickle.loads(self._work)
         return self._work
+
+    @property
+    def packed_size(self) -> int:
+        """How large the packed task and arguments are, in bytes."""
+        return len(self._work)
 
     def pack(self, log_level: int) -> None:
         """Turn the task and its arguments into bytes, to travel to another process.
@@ -310,17 +367,79 @@ def _packed_outcome(outcome: Outcome, name: str) -> Outcome:
         try:
             outcome.packed = cloudpickle.dumps(outcome.value)
         except Exception as error:  # noqa: BLE001
-            kind = f"{type(outcome.value).__module__}.{type(outcome.value).__qualname__}"
-            msg = (
-                f"Task run {name!r}: its result (of type {kind}) cannot be pickled to travel back: {error}. Return "
-                f"what it is made from."
-            )
-            outcome.error = TaskSerializationError(msg)
+            outcome.error = _cannot_return(outcome.value, name, error)
     outcome.value = None
     if outcome.error is not None:
         outcome.packed = _packed_error(outcome.error)
         outcome.error = RemoteTaskError("The exception is in `packed`.")
     return outcome
+
+
+def _cannot_return(value: Any, name: str, error: Exception) -> TaskSerializationError:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    msg = f"Task run {name!r}: its result (of type {kind}) cannot be pickled to travel back: {error}. Return "
+    return TaskSerializationError(f"{msg}what it is made from.")
+
+
+class _TooLarge(Exception):
+    """No error: it ends the pickling of what is to stay here."""
+
+
+class _Bounded:
+    """A file that takes so many bytes, and no more."""
+
+    def __init__(self, most: int) -> None:
+        self.parts: list[bytes] = []
+        self._room = most
+
+    def write(self, part: Any) -> int:
+        self.take(len(part))
+        self.parts.append(bytes(part))
+        return len(part)
+
+    def take(self, size: int) -> bool:
+        self._room -= size
+        if self._room < 0:
+            raise _TooLarge
+        return True
+
+
+def packed_if_small(value: Any, most: int) -> bytes | None:
+    """Pickle a value if that takes no more than so many bytes.
+
+    Args:
+        value: anything; the buffers of arrays are not copied to find out how large they are.
+        most: in bytes.
+
+    Returns:
+        The bytes; None if there would be more.
+
+    Raises:
+        Exception: it cannot be pickled (as far as that was looked at: what is too large is not looked at to its end).
+
+    Example:
+        >>> from riverrun._calls import packed_if_small
+        >>> packed_if_small(b"." * 2000, most=1000) is None
+        True
+    """
+    import pickle
+
+    if type(value) in _inputs.ATOMIC and not (hasattr(value, "__len__") and len(value) > most):
+        return pickle.dumps(value, protocol=5) if type(value) is not type else _cloudpickled(value)
+    import cloudpickle
+
+    file = _Bounded(most)
+    try:
+        cloudpickle.Pickler(file, protocol=5, buffer_callback=lambda buffer: file.take(buffer.raw().nbytes)).dump(value)
+    except _TooLarge:
+        return None
+    return b"".join(file.parts)
+
+
+def _cloudpickled(value: Any) -> bytes:
+    import cloudpickle
+
+    return bytes(cloudpickle.dumps(value))
 
 
 def _packed_error(error: BaseException) -> bytes:
@@ -362,7 +481,9 @@ def unpack(outcome: Outcome, name: str) -> Outcome:
         return outcome
     if failed:
         outcome.error, text = content
-        outcome.error.add_note(f"On worker {outcome.worker}:\n{text}")
+        # Some libraries see to it that a traceback is pickled, too: then it is there, and need not be said twice.
+        told = "." if outcome.error.__traceback__ is not None else f":\n{text}"
+        outcome.error.add_note(f"On worker {outcome.worker}{told}")
     else:
         outcome.value = content
     return outcome

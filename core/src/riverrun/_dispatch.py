@@ -9,6 +9,7 @@ async, local executor     `spawn_async`                      on the flow's own l
 async, other executor     `submit` a call: own loop there    in this process: on the flow's own loop
 any, SEQUENTIAL           as above: `spawn` runs it at once  one after the other on the flow's loop
 any, PARALLEL             `submit` a packed call             `submit` a packed call
+any, RemoteTaskExecutor   `send`, see `_remote`              `send`, see `_remote`
 ========================  =================================  =====================================
 """
 
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from riverrun import _async, _logging
 from riverrun._calls import Outcome
 from riverrun._signals import interrupts_raised
-from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, ReplacingTaskExecutor
+from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, RemoteTaskExecutor, ReplacingTaskExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +33,19 @@ if TYPE_CHECKING:
     Dispatch = Callable[[Submission], None]
 
 
-def connect(home: Any, concurrency: Concurrency, executor: TaskExecutor) -> None:
+def connect(home: Any, concurrency: Concurrency, executor: TaskExecutor | RemoteTaskExecutor) -> None:
     """Let a flow run hand its submissions to an executor."""
     loop: _async.Loop | None = home.loop
     in_process = concurrency is not Concurrency.PARALLEL
     sync: Dispatch
+    home.remote = None
+    if not in_process and isinstance(executor, RemoteTaskExecutor):
+        from riverrun._remote import Remote
+
+        home.remote = home.dispatch = Remote(home, executor)
+        home.helper, home.abandon = None, _nothing
+        return
+    assert not isinstance(executor, RemoteTaskExecutor), "its calls run in other processes"  # noqa: S101
     if isinstance(executor, LocalTaskExecutor) and in_process:
         sync = executor.spawn
         home.retries_in_place = concurrency is Concurrency.SEQUENTIAL
@@ -95,7 +104,7 @@ class _Submit:
         if not attempt:
             return
         try:
-            call = job.call()
+            call = job.call(*job.arguments())
             if self._packed:
                 call.pack(_logging.task_logger.getEffectiveLevel())
         except Exception as error:  # noqa: BLE001 - the failure of this run, and of no other

@@ -190,7 +190,7 @@ async def _attempt_async(flow_run: FlowRun) -> State:
         outcome = await execute_async(flow_run, flow.fn, args, kwargs, None)
         outcome = _settled(flow_run, outcome)
         await _wait_for_all_async(flow_run)
-        return conclude(flow_run, outcome)
+        return await _conclude_async(flow_run, outcome)
     import anyio
 
     with anyio.move_on_after(flow.timeout_seconds) as deadline:
@@ -201,7 +201,14 @@ async def _attempt_async(flow_run: FlowRun) -> State:
     if deadline.cancel_called or anyio.current_time() >= deadline.deadline:
         flow_run.overrun()
         return flow_run.timed_out()
-    return conclude(flow_run, outcome)
+    return await _conclude_async(flow_run, outcome)
+
+
+async def _conclude_async(flow_run: FlowRun, outcome: Outcome) -> State:
+    """Conclude; values that have to be fetched from workers do not hold up the loop."""
+    if flow_run.remote is None or outcome.error is not None:
+        return conclude(flow_run, outcome)
+    return await _async.in_thread(lambda: conclude(flow_run, outcome))
 
 
 def _settled(flow_run: FlowRun, outcome: Outcome) -> Outcome:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from riverrun import _async
     from riverrun._futures import TaskFuture
     from riverrun._mapping import Source
+    from riverrun._remote import Remote
     from riverrun._submissions import Gate
     from riverrun._tasks import Task
     from riverrun.states import State
@@ -51,6 +52,8 @@ class Home:
     """Hands a ready submission to the executor."""
     retries_in_place = False
     """True where a run is tried again before the call returns: one at a time, in the order of the calls."""
+    remote: Remote | None = None
+    """What hands submissions to an executor that keeps values; None for all others."""
     loop: _async.Loop | None = None
     helper: Callable[[Callable[[], object]], object] | None = None
     """Runs a submission in the calling thread if a slot is free; None where nobody may help."""
@@ -130,7 +133,8 @@ class Home:
         if found is not None:
             job.annotated = True
         if found is not None or waits is not None:
-            job.await_upstreams([*(found.upstreams if found else ()), *(waits.upstreams if waits else ())])
+            upstreams = found.upstreams if found else []
+            job.await_upstreams([*upstreams, *waits.upstreams] if waits else upstreams, early=not waits)
         elif gate is None and not task.needs_parameters:
             job.dispatch()
         else:

@@ -70,6 +70,8 @@ class FlowRun(Home):
         self.end_time: float | None = None
         self.run_count = 0
         self.nested = None
+        self.executor: Any = None
+        """What the task runner has started."""
         self.cancelled = False
         """Whether the flow around it has given it up: then it is not tried again."""
         self.first_run = 0
@@ -160,8 +162,8 @@ class FlowRun(Home):
             self._log(logging.INFO, "Starting task runner `%s`...", name)
         with ExitStack() as stack:
             try:
-                executor = stack.enter_context(runner.start())
-                connect(self, runner.concurrency, executor)
+                self.executor = stack.enter_context(runner.start())
+                connect(self, runner.concurrency, self.executor)
             except TaskRunnerError:
                 raise
             except Exception as error:

@@ -15,7 +15,7 @@ from riverrun._context import current_scope
 from riverrun._endings import call_user
 from riverrun._inputs import Upstream
 from riverrun.exceptions import BlockingCallError, ResultTimeout
-from riverrun.states import COMPLETED, PENDING, State, StateType
+from riverrun.states import COMPLETED, PENDING, Elsewhere, State, StateType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -198,7 +198,8 @@ class TaskFuture(Upstream, Generic[R_co]):
         if state is None:
             state = self._block(timeout, "result")
         if state is COMPLETED or state.type is StateType.COMPLETED:  # (the first alone is for speed)
-            return self._value  # type: ignore[no-any-return]
+            value = self._value
+            return value.fetch() if isinstance(value, Elsewhere) else value  # type: ignore[no-any-return]
         return state.result(raise_on_failure)  # type: ignore[no-any-return]
 
     def wait(self, timeout: float | None = None) -> State | None:
@@ -311,6 +312,8 @@ class TaskFuture(Upstream, Generic[R_co]):
     def __await__(self) -> Generator[Any, None, R_co]:
         if self._run.final is None:
             yield from self.finished().__await__()
+        if isinstance(self._value, Elsewhere):
+            return (yield from _async.in_thread(self.result).__await__())
         return self.result()
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from riverrun.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 T = TypeVar("T")
 
@@ -74,6 +74,15 @@ class quote(Annotation[T]):  # noqa: N801
     """Pass this value on as it is: do not look for futures inside it."""
 
     __slots__ = ()
+
+
+class Slot:
+    """Stands, in a call that travels, for a value that is on the cluster already; the worker puts it in its place."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
 
 
 ATOMIC: Final = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range, type})
@@ -205,6 +214,41 @@ def _replace(value: Any, resolve: Callable[[Any, bool], Any], *, may_fail: bool,
         return value
     inside.add(id(value))
     new = _rebuilt(value, lambda part: _replace(part, resolve, may_fail=may_fail, inside=inside))
+    inside.discard(id(value))
+    return new
+
+
+def fill(value: Any, values: Sequence[Any]) -> Any:
+    """Put values in the places of slots, at any depth.
+
+    Example:
+        >>> from riverrun._inputs import Slot, fill
+        >>> fill({"numbers": [1, Slot(0)]}, [2])
+        {'numbers': [1, 2]}
+    """
+    if type(value) is Slot:
+        return values[value.index]
+    return _fill(value, values, set())
+
+
+def holds_slot(value: Any) -> bool:
+    """Say whether there is a slot inside."""
+    if type(value) is Slot:
+        return True
+    parts = None if type(value) in ATOMIC else _parts(value)
+    return any(map(holds_slot, parts)) if parts else False
+
+
+def _fill(value: Any, values: Sequence[Any], inside: set[int]) -> Any:
+    if type(value) is Slot:
+        return values[value.index]
+    if type(value) in ATOMIC or isinstance(value, Annotation):
+        return value
+    parts = _parts(value)
+    if not parts or ATOMIC.issuperset(map(type, parts)) or id(value) in inside:
+        return value
+    inside.add(id(value))
+    new = _rebuilt(value, lambda part: _fill(part, values, inside))
     inside.discard(id(value))
     return new
 

@@ -223,21 +223,42 @@ class _SinkHandler(logging.Handler):
         if record.exc_info:
             record.exc_text = record.exc_text or logging.Formatter().formatException(record.exc_info)
             record.exc_info = None
+        for name, value in vars(record).items():
+            if type(value) not in _PLAIN and not _is_pickled(value):  # `extra=` may hold anything
+                record.__dict__[name] = repr(value)
         records.append(record)
+
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+
+
+def _is_pickled(value: object) -> bool:
+    import pickle
+
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - a lock, an open file, an object of the user's that refuses
+        return False
+    return True
 
 
 _sink_handler: Final = _SinkHandler()
 
 
 @contextmanager
-def records_kept(level: int) -> Iterator[list[logging.LogRecord]]:
-    """Keep the records that the code inside makes below `riverrun`, instead of showing them here."""
+def records_kept(level: int, records: list[logging.LogRecord] | None = None) -> Iterator[list[logging.LogRecord]]:
+    """Keep the records that the code inside makes below `riverrun`, instead of showing them here.
+
+    Args:
+        level: the least level of a record that is kept.
+        records: where to keep them; whoever gives this list may take records out of it meanwhile.
+    """
     if _sink_handler not in root_logger.handlers:
         root_logger.addHandler(_sink_handler)
         root_logger.propagate = False
     if root_logger.level != level:
         root_logger.setLevel(level)
-    records: list[logging.LogRecord] = []
+    records = [] if records is None else records
     token = _record_sink.set(records)
     try:
         yield records

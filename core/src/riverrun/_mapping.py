@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from riverrun._engine import checked_wait_for
 from riverrun._futures import TaskFuture, check_may_block
 from riverrun._inputs import Annotation, Upstream, UpstreamList, allow_failure, unmapped
-from riverrun._waiting import DoneAndNotDone, all_done, wait
+from riverrun._waiting import DoneAndNotDone, all_done, result_of, wait
 from riverrun.exceptions import MappingLengthMismatch, MappingMissingIterable
 from riverrun.states import State
 
@@ -125,7 +125,7 @@ class TaskFutureList(UpstreamList, Sequence[TaskFuture[R_co]]):
     def __await__(self) -> Generator[Any, None, list[R_co]]:
         futures = self.all()
         yield from all_done(futures).__await__()
-        return [future.result() for future in futures]
+        return (yield from result_of(lambda: [future.result() for future in futures], futures).__await__())
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R_co]:  # noqa: FBT001, FBT002
         """Wait for all, and give their values in order.

@@ -14,20 +14,25 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from riverrun import _async, _logging, _names
 from riverrun._attempts import NO_KEYWORDS, NOTHING, Attempts
+from riverrun._calls import Outcome
 from riverrun._context import this_thread
 from riverrun._endings import failed, is_interrupt, not_ready, not_taken, returned, run_hook
 from riverrun._futures import LOCKS, TaskFuture
 from riverrun.exceptions import RunTimeout, WorkerLost
-from riverrun.states import COMPLETED, AwaitingRetry, Cancelled, State
+from riverrun.states import COMPLETED, PENDING, AwaitingRetry, Cancelled, Crashed, State
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
-    from riverrun._calls import Outcome
+    from riverrun.exceptions import CrashedRun
+
+MAX_LOSSES_BEFORE_IT_BEGAN: Final = 20
+"""How often a run may be sent anew because its worker was gone before it began; more often, something is wrong."""
 
 
 class Gate(Protocol):
@@ -51,13 +56,33 @@ class Submission(Attempts):
     waiting = False
     """Whether it waits for an upstream, a gate or a timer, and was not dispatched."""
     _countdown: Any = None
+    losses = 0
+    """How often it was lost with its worker."""
+    losses_before_it_began = 0
+    more_retries = 0
+    """How often it may be tried again at least, as somebody else than the task says."""
+    sent_early = False
+    """Whether it was handed to the executor while upstreams had not ended, and one of them may still call it back."""
+    early_handles: dict[int, Any] = {}  # noqa: RUF012 - never changed, only replaced, as the next one
+    early_dependents: list[Submission] = []  # noqa: RUF012
 
     # -- before it runs
 
-    def await_upstreams(self, upstreams: list[tuple[Any, bool]]) -> None:
-        """Go on when every upstream is final; each comes with "may it fail?"."""
+    def await_upstreams(self, upstreams: list[tuple[Any, bool]], *, early: bool = True) -> None:
+        """Go on when every upstream is final; each comes with "may it fail?".
+
+        Args:
+            upstreams: futures and States.
+            early: whether the executor may get it before that, if it knows how to wait for them.
+        """
         self._upstreams = upstreams
         self.waiting = True
+        remote = self.home.remote
+        if remote is not None and early:
+            with remote.early:
+                if remote.can_send_early(self, upstreams):
+                    self.sent_early = True
+                    self.dispatch()
         pending = [up for up, _ in upstreams if isinstance(up, TaskFuture) and up._run.final is None]  # noqa: SLF001
         if len(pending) == 1:
             if not pending[0]._add_callback(self._only_upstream_done):  # noqa: SLF001
@@ -81,6 +106,8 @@ class Submission(Attempts):
 
     def ready(self) -> None:
         """Run it if its upstreams allow that."""
+        if self.sent_early and self._is_on_its_way():
+            return
         for upstream, may_fail in self._upstreams:
             state = upstream if isinstance(upstream, State) else upstream._run.final  # noqa: SLF001
             if state is not COMPLETED and not may_fail and not state.is_completed():
@@ -92,6 +119,34 @@ class Submission(Attempts):
             self.dispatch()
         else:
             self.gate.enter(self)
+
+    def _is_on_its_way(self) -> bool:
+        """Say whether it was sent early, and rightly: every upstream is final, and none of them will call it back."""
+        with self._early_lock():
+            if not self.sent_early:
+                return False
+            self.sent_early, self.early_handles = False, {}
+            return all(
+                may_fail or (upstream if isinstance(upstream, State) else upstream._run.final).is_completed()  # noqa: SLF001
+                for upstream, may_fail in self._upstreams
+            )
+
+    def called_back(self) -> list[Submission]:
+        """Wait for the upstreams again, after it was sent early; give those that were sent after it.
+
+        What becomes of the attempt that was sent is nobody's concern: its upstream has ended without a value.
+        """
+        with self.run.lock:
+            if self.run.final is not None or not self.sent_early:
+                return []
+            self.sent_early, self.early_handles = False, {}
+            self.attempt += 1
+            self.run.run_count -= 1
+            self.state = PENDING
+            self.waiting = True
+            self.handle = None
+            dependents, self.early_dependents = self.early_dependents, []
+            return dependents
 
     def _named_and_not_cached(self) -> bool:
         """Render a name of the user's and look into the cache; false if that ended the run."""
@@ -155,7 +210,7 @@ class Submission(Attempts):
     def _delay_before_retry(self, attempt: int, state: State) -> float | None:
         task = self.task
         if (
-            self.run.run_count > task.retries
+            self.run.run_count - self._losses_allowed() > self._retries()
             or attempt != self.attempt
             or self.cancelled
             or self.home.closed is not None
@@ -172,9 +227,55 @@ class Submission(Attempts):
                 text = "retry_condition_fn of task run %r raised: it is not tried again."
                 _logging.task_logger.error(text, self.run.name, exc_info=raised, extra=self.log_fields())
                 return None
-        return task.retry_delay(self.run.run_count)
+        return task.retry_delay(self.run.run_count - self._losses_allowed())
 
-    def _try_again(self, attempt: int, state: State, delay: float) -> float | None:
+    def _retries(self) -> int:
+        return max(self.task.retries, self.more_retries)
+
+    def _losses_allowed(self) -> int:
+        """Give how many of its attempts were lost with a worker, and cost no retry."""
+        remote = self.home.remote
+        return 0 if remote is None else min(self.losses, remote.executor.max_worker_losses)
+
+    def lost(self, attempt: int, error: CrashedRun, *, begun: bool, final: bool) -> None:
+        """Take that an executor has lost the call: run it again, or end it."""
+        with self.run.lock:
+            if attempt != self.attempt or self.run.final is not None:
+                return
+            self.handle = None
+            again = not (final or self.cancelled or self.home.closed is not None)
+            if again and not begun and self.losses_before_it_began < MAX_LOSSES_BEFORE_IT_BEGAN:
+                self.losses_before_it_began += 1
+                self.attempt = attempt = attempt + 1
+                self.run.run_count -= 1
+                self.state = PENDING
+                self.waiting = True
+                told = None
+            else:
+                self.losses += 1
+                most = self.home.remote.executor.max_worker_losses if self.home.remote else 0
+                again = again and self.losses <= most
+                told = f"loss {self.losses} of {most}"
+        if final:
+            self.finish(Crashed(str(error), error), attempt=attempt)
+        elif not again:
+            self.end(attempt, Outcome(None, error))
+        elif told is None:
+            if not self._waits_after_all():
+                self.dispatch()
+        else:
+            self._try_again(attempt, Crashed(str(error), error), 0.0, told)
+
+    def _waits_after_all(self) -> bool:
+        """Say whether it was sent early and has to wait for its upstreams after all; their ends go on with it."""
+        if not self.sent_early:
+            return False
+        with self._early_lock():
+            waits = self.sent_early
+            self.sent_early, self.early_handles = False, {}
+            return waits
+
+    def _try_again(self, attempt: int, state: State, delay: float, loss: str | None = None) -> float | None:
         in_place = self.home.retries_in_place
         with self.run.lock:
             if attempt != self.attempt or self.run.final is not None:
@@ -183,10 +284,21 @@ class Submission(Attempts):
             self.context = self.context.copy()  # the attempt that has failed may still be inside the old one
             self.waiting = not in_place
             self.stopped = False
-        _logging.task_logger.warning(
-            "Task run %r failed in attempt %d of %d and is tried again in %.3g seconds: %s",
-            self.run.name, self.run.run_count, self.task.retries + 1, delay, state.message, extra=self.log_fields(),
-        )  # fmt: skip
+        if loss is not None:
+            text = "Task run %r was lost in attempt %d and is run again (%s): %s"
+            _logging.task_logger.warning(
+                text, self.run.name, self.run.run_count, loss, state.message, extra=self.log_fields()
+            )
+        else:
+            _logging.task_logger.warning(
+                "Task run %r failed in attempt %d of %d and is tried again in %.3g seconds: %s",
+                self.run.name, self.run.run_count - self._losses_allowed(), self._retries() + 1, delay,
+                state.message, extra=self.log_fields(),
+            )  # fmt: skip
+        if self.home.remote is not None:
+            self._call_back_dependents()
+            if self._waits_after_all():
+                return None
         if in_place:
             self.home.queued[self.run.number] = self
             return delay
@@ -195,6 +307,18 @@ class Submission(Attempts):
         else:
             self.dispatch()
         return None
+
+    def _early_lock(self) -> threading.RLock:
+        remote = self.home.remote
+        assert remote is not None, "only a remote executor gets anything early"  # noqa: S101 - said to type checkers
+        return remote.early
+
+    def _call_back_dependents(self) -> None:
+        """Withdraw what was sent early and takes the value of this run, all the way down."""
+        with self._early_lock():
+            dependents, self.early_dependents = self.early_dependents, []
+            while dependents:
+                dependents.extend(dependents.pop().called_back())
 
     def finish(self, state: State, value: Any = None, attempt: int | None = None) -> bool:
         """Make a state the final one, and tell those who wait for it; false if there is a final one already."""
@@ -219,6 +343,7 @@ class Submission(Attempts):
                 if self.nested is not None:
                     self.nested.stop_timers()
                 self.args = self._upstreams = NOTHING
+                self.early_dependents = []
                 self.kwargs = NO_KEYWORDS
                 self.context = self.future = None  # type: ignore[assignment]
                 home.live.pop(run.number, None)

@@ -12,6 +12,7 @@ from riverrun import _async, _inputs
 from riverrun._context import current_scope
 from riverrun._futures import TaskFuture, check_may_block
 from riverrun.exceptions import ResultTimeout
+from riverrun.states import Elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -213,9 +214,21 @@ async def gather_async(nested: Any) -> Any:
     """Do what `gather` does, without blocking the loop."""
     if type(nested) is list and all(type(part) is TaskFuture for part in nested):  # what most people gather
         await all_done(nested)
-        return [future.result() for future in nested]
-    await all_done([future for future in _inputs.upstreams_in([nested]) if isinstance(future, TaskFuture)])
-    return _inputs.replace(nested, lambda future, may_fail: future.result(raise_on_failure=not may_fail))
+        return await result_of(lambda: [future.result() for future in nested], nested)
+    futures = [future for future in _inputs.upstreams_in([nested]) if isinstance(future, TaskFuture)]
+    await all_done(futures)
+
+    def replaced() -> Any:
+        return _inputs.replace(nested, lambda future, may_fail: future.result(raise_on_failure=not may_fail))
+
+    return await result_of(replaced, futures)
+
+
+async def result_of(function: Callable[[], T], futures: Iterable[TaskFuture[Any]]) -> T:
+    """Call a function that asks final futures for their results: in a thread, if one of them has to be fetched."""
+    if any(isinstance(future._value, Elsewhere) for future in futures):  # noqa: SLF001
+        return await _async.in_thread(function)
+    return function()
 
 
 async def all_done(futures: list[TaskFuture[Any]]) -> None:

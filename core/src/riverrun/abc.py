@@ -13,16 +13,21 @@ import abc
 import enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, dataclass_transform, runtime_checkable
 
+from riverrun._context import current_scope
 from riverrun._options import Options
 from riverrun.exceptions import TaskRunnerError
 
 if TYPE_CHECKING:
+    # `x as x` tells type checkers that authors of runners may name it too.
     from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
     from contextvars import Context
+    from logging import LogRecord
 
-    from riverrun._calls import Outcome, TaskCall
+    from riverrun._calls import Outcome as Outcome
+    from riverrun._calls import TaskCall as TaskCall
+    from riverrun.exceptions import CrashedRun
 
 API_VERSION = 1
 """The version of this contract. A runner whose `api_version` differs is refused with a text that says so."""
@@ -85,6 +90,85 @@ class ReplacingTaskExecutor(Protocol):
         ...
 
 
+class TaskReport(Protocol):
+    """What a `RemoteTaskExecutor` tells about a call that it was given; from any thread, in the order of events."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at the task run it is, from 1."""
+        ...
+
+    def retries(self, count: int, /) -> None:
+        """Let the run have at least so many retries: where the cluster has a way of its own to ask for them."""
+        ...
+
+    def begun(self, start_time: float, /) -> None:
+        """Say that the call has begun on a worker; `start_time` in seconds since the epoch. It may be left out."""
+        ...
+
+    def logged(self, records: list[LogRecord], worker: str, /) -> None:
+        """Hand over log records that the call has made so far."""
+        ...
+
+    def ended(self, outcome: Outcome, handle: object, /) -> None:
+        """Hand over the outcome; where it says `kept`, the value is behind the handle."""
+        ...
+
+    def lost(self, error: CrashedRun, /, *, begun: bool = True, final: bool = False) -> None:
+        """Say that the call will not end.
+
+        Args:
+            error: what is known about it, for people.
+            begun: false if it is certain that its code has not begun: then this was no attempt.
+            final: true if there is nobody left who could run it again.
+        """
+        ...
+
+
+@runtime_checkable
+class RemoteTaskExecutor(Protocol):
+    """Capability: values stay on the workers, and a call may be sent before its upstreams have ended.
+
+    Such an executor has these methods in the place of `submit()`. A *handle* is whatever stands for a value that is
+    on the cluster, or will be: a future of the cluster's own, a reference to an object.
+    """
+
+    max_worker_losses: int
+    """How often a run may be lost with its worker, and be run again, before it is Crashed."""
+
+    def send(self, call: TaskCall, report: TaskReport, /) -> object:
+        """Have a worker call `call.run_keeping(values, ...)`, when the values behind `call.upstreams` are there.
+
+        Args:
+            call: as it is pickled, it needs nothing else to travel.
+            report: to be told what becomes of it. If an upstream ends without a value, nothing need be told.
+
+        Returns:
+            The handle of its value. The value lives as long as somebody has the handle.
+        """
+        ...
+
+    def fetch(self, handle: object, /) -> object:
+        """Give the value behind a handle.
+
+        Raises:
+            WorkerLost: it is not there any more.
+        """
+        ...
+
+    def holds(self, handle: object, /) -> bool:
+        """Say whether the value behind a handle is there (or on its way), as far as that is known."""
+        ...
+
+    def put(self, value: object, /) -> object:
+        """Bring a value to the cluster, for many calls to take; give its handle."""
+        ...
+
+    def cancel(self, handle: object, /) -> bool:
+        """Withdraw the call that was to make the value; true only if it is certain that it has not begun."""
+        ...
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=False)
 class TaskRunner(Options, abc.ABC):
     """A recipe for a task executor: configuration only, immutable, comparable, picklable, usable by several flow runs.
@@ -117,7 +201,7 @@ class TaskRunner(Options, abc.ABC):
     """The version of this contract that the class was written for: write it as a number, `1`."""
 
     @abc.abstractmethod
-    def start(self) -> AbstractContextManager[TaskExecutor]:
+    def start(self) -> AbstractContextManager[TaskExecutor | RemoteTaskExecutor]:
         """Start what the calls of one flow run need; leaving the context stops all of it.
 
         Returns:
@@ -136,6 +220,16 @@ class TaskRunner(Options, abc.ABC):
     def __post_init__(self) -> None:
         check_concurrency(type(self))
         super().__post_init__()
+
+
+def current_executor() -> Any:
+    """Give the executor of the flow run that the present code belongs to: for functions that a runner's package offers.
+
+    Returns:
+        What the runner's `start()` gave, in a flow and in what runs in its process; None elsewhere, as on a worker.
+    """
+    scope = current_scope.get()
+    return getattr(getattr(scope, "home", scope), "executor", None)
 
 
 def check_concurrency(runner: type[TaskRunner]) -> None:

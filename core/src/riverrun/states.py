@@ -42,6 +42,16 @@ class StateType(enum.StrEnum):
     CANCELLED = "CANCELLED"
 
 
+class Elsewhere:
+    """Stands for a value that has stayed on a worker, until somebody asks for it."""
+
+    __slots__ = ()
+
+    def fetch(self) -> Any:
+        """Give the value itself; this may take a while."""
+        raise NotImplementedError
+
+
 _FINAL_TYPES: Final = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED})
 
 
@@ -62,13 +72,13 @@ class State:
         Completed(message='All states completed.', type=COMPLETED)
     """
 
-    __slots__ = ("_final", "data", "message", "name", "type")
+    __slots__ = ("_data", "_final", "message", "name", "type")
     __match_args__ = ("type", "name", "message")
 
     type: StateType
     name: str
     message: str | None
-    data: Any
+    _data: Any
     _final: bool
 
     def __init__(
@@ -83,9 +93,15 @@ class State:
         keep(self, "type", type)
         keep(self, "name", type.value.capitalize() if name is None else name)
         keep(self, "message", message)
-        keep(self, "data", data)
+        keep(self, "_data", data)
         # NotReady is of type PENDING, and yet the last state of its run.
         keep(self, "_final", type in _FINAL_TYPES or name == "NotReady")
+
+    @property
+    def data(self) -> Any:
+        """The value, or the exception; a value that has stayed on a worker is fetched."""
+        data = self._data
+        return data.fetch() if isinstance(data, Elsewhere) else data
 
     def __setattr__(self, name: str, value: object) -> None:
         msg = f"A State is immutable: cannot set {name!r}. Make another one, such as Completed(message=...)."

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from riverrun import flow
-from riverrun.abc import TaskRunner
+from riverrun.abc import RemoteTaskExecutor, TaskRunner
 from riverrun.exceptions import TaskRunnerStartError
 from riverrun.testing import _jobs
 from riverrun.testing._suite import Suite, leave_out
@@ -71,7 +71,8 @@ class LifeCycle(Suite):
     def test_leaving_the_start_context_by_an_exception_lets_it_through(self, task_runner: TaskRunner) -> None:
         def leave() -> None:
             with task_runner.start() as executor:
-                assert callable(executor.submit), "what start() yields has the method submit()"
+                takes = callable(getattr(executor, "submit", None)) or isinstance(executor, RemoteTaskExecutor)
+                assert takes, "what start() yields has the method submit(), or those of a RemoteTaskExecutor"
                 raise _Unexpected
 
         with pytest.raises(_Unexpected):
@@ -156,7 +157,7 @@ def _watched(inner: TaskRunner, events: list[str], *, fail: bool = False) -> Tas
         concurrency = inner.concurrency
 
         @contextmanager
-        def start(self) -> Iterator[TaskExecutor]:
+        def start(self) -> Iterator[TaskExecutor | RemoteTaskExecutor]:
             events.append("starts")
             try:
                 with inner.start() as executor:
