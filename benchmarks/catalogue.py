@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coroutines import sleeping
+from dask_clusters import dask_chains, dask_kept, dask_starting, dask_tasks
 from memory import kept, values
 from processes import starting
 from threads import chain, concurrent, grid, sequential, waiting
@@ -24,4 +25,8 @@ BENCHMARKS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "kept": kept,
     "values": values,
     "starting": starting,
+    "dask-tasks": dask_tasks,
+    "dask-chains": dask_chains,
+    "dask-kept": dask_kept,
+    "dask-starting": dask_starting,
 }

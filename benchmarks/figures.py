@@ -25,6 +25,9 @@ class Sizes:
     coroutines: int
     kept: int
     values: int
+    dask_tasks: int
+    dask_chains: tuple[int, int]
+    dask_kept: int
 
     def with_rounds(self, rounds: int) -> Sizes:
         """Give the same counts, each taken so many times."""
@@ -42,6 +45,9 @@ FULL = Sizes(
     coroutines=10_000,
     kept=1_000_000,
     values=1_000,
+    dask_tasks=5_000,
+    dask_chains=(20, 100),
+    dask_kept=100_000,
 )
 QUICK = Sizes(
     quick=True,
@@ -54,6 +60,9 @@ QUICK = Sizes(
     coroutines=500,
     kept=20_000,
     values=20,
+    dask_tasks=200,
+    dask_chains=(2, 20),
+    dask_kept=2_000,
 )
 
 

@@ -11,13 +11,14 @@ import gc
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from riverrun import flow, task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 WARM_UP = 2_000
 BATCH = 1_000
@@ -47,7 +48,7 @@ def status(field: str) -> int:
 
 
 @task
-def nothing() -> None:
+def nothing(_: object = None) -> None:
     """Give the one value that takes no memory."""
 
 
@@ -89,6 +90,37 @@ def raw_values(count: int, way: str, threads: int) -> float:
         return peak_of(lambda number: pool.submit(make, number), count, way, threads)
 
 
+@contextmanager
+def dask_cluster() -> Iterator[Any]:
+    """Start a default LocalCluster, with its scheduler in this process, as users have it."""
+    from distributed import LocalCluster
+
+    with LocalCluster(dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster
+
+
+def dask_kept(count: int) -> float:
+    """Measure what one finished task run on a Dask cluster leaves behind in this process while its flow goes on."""
+    from riverrun.task_runners import DaskTaskRunner
+
+    with dask_cluster() as cluster:
+        return kept.with_options(task_runner=DaskTaskRunner(cluster=cluster))(count)
+
+
+def raw_dask_kept(count: int) -> float:
+    """Measure what the future of one finished task keeps in this process, on a raw client."""
+    from distributed import Client, wait
+
+    with dask_cluster() as cluster, Client(cluster) as client:
+        wait(client.map(nothing.fn, [None] * WARM_UP, pure=False))
+        gc.collect()
+        before = status("VmRSS")
+        futures = client.map(nothing.fn, [None] * count, pure=False)
+        wait(futures)
+        gc.collect()
+        return (status("VmRSS") - before) / count
+
+
 def peak_of(submit: Callable[[int], Future], count: int, way: str, threads: int) -> float:
     """Submit and consume, a few at a time or in turn; give the peak above the start, in MB."""
     gc.collect()
@@ -115,10 +147,15 @@ def consume(future: Future) -> None:
 
 
 def main() -> None:
-    """Measure what the command line names: `kept COUNT RUNNER`, `values` or `raw-values COUNT WAY THREADS`."""
+    """Measure what the command line names.
+
+    `kept COUNT RUNNER`, `values COUNT WAY THREADS`, `dask-kept COUNT`; the last two also with `raw-` before them.
+    """
     what, count, *more = sys.argv[1:]
     if what == "kept":
         print(kept.with_options(task_runner=more[0])(int(count)))
+    elif what.endswith("dask-kept"):
+        print((raw_dask_kept if what.startswith("raw") else dask_kept)(int(count)))
     else:
         measure = values if what == "values" else raw_values
         print(measure(int(count), more[0], int(more[1])))

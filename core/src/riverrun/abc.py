@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from contextvars import Context
     from logging import LogRecord
 
-    from riverrun._calls import Outcome as Outcome
-    from riverrun._calls import TaskCall as TaskCall
+    from riverrun._calls import Outcome as Outcome  # noqa: PLC0414
+    from riverrun._calls import TaskCall as TaskCall  # noqa: PLC0414
     from riverrun.exceptions import CrashedRun
 
 API_VERSION = 1

@@ -1,0 +1,144 @@
+"""Dask: flows beside the same work on a raw client, on one cluster, in turn."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from figures import Figure
+from processes import compiled_in
+from riverrun import flow, task
+from timing import each, in_turn, python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from figures import Sizes
+
+HERE = Path(__file__).parent
+FLOW = """\
+from riverrun import flow, task
+
+@task
+def add(a, b):
+    return a + b
+
+@flow(task_runner="dask")
+def three():
+    return add(1, 2)
+
+if __name__ == "__main__":
+    assert three() == 3
+"""
+RAW = """\
+from distributed import Client, LocalCluster
+
+def add(a, b):
+    return a + b
+
+if __name__ == "__main__":
+    with LocalCluster() as cluster, Client(cluster) as client:
+        assert client.submit(add, 1, 2).result() == 3
+"""
+
+
+def nothing(_: object = None) -> None:
+    """Do nothing."""
+
+
+@contextmanager
+def cluster() -> Iterator[tuple[Any, Callable[..., Any]]]:
+    """Start a default LocalCluster; give a client, and a decorator for flows that run on the same cluster."""
+    from distributed import Client, LocalCluster
+    from riverrun.task_runners import DaskTaskRunner
+
+    with LocalCluster(dashboard_address="127.0.0.1:0") as started, Client(started) as client:
+        yield client, flow(task_runner=DaskTaskRunner(cluster=started))
+
+
+def dask_tasks(sizes: Sizes) -> list[Figure]:
+    """No-op tasks on a Dask cluster, one call each; beside `client.submit` each and one `gather`."""
+    count = sizes.dask_tasks
+    noop = task(nothing)
+    with cluster() as (client, on_the_cluster):
+
+        @on_the_cluster
+        def ours() -> None:
+            for future in [noop() for _ in range(count)]:
+                future.result()
+
+        def raw() -> None:
+            client.gather([client.submit(nothing, pure=False) for _ in range(count)])
+
+        times = in_turn({"ours": ours, "raw": raw}, sizes.rounds)
+    what = f"{count:,} no-op tasks, Dask"
+    return [Figure("dask-tasks", what, "us", each(times["ours"], count), each(times["raw"], count), "ratio", 1.1)]
+
+
+def dask_chains(sizes: Sizes) -> list[Figure]:
+    """Chains of dependent no-op tasks on a Dask cluster; beside native Dask futures."""
+    chains, links = sizes.dask_chains
+    count = chains * links
+    noop = task(nothing)
+    with cluster() as (client, on_the_cluster):
+
+        @on_the_cluster
+        def ours() -> None:
+            ends = []
+            for _ in range(chains):
+                future = noop()
+                for _ in range(links - 1):
+                    future = noop(future)
+                ends.append(future)
+            for future in ends:
+                future.result()
+
+        def raw() -> None:
+            ends = []
+            for _ in range(chains):
+                future = client.submit(nothing, pure=False)
+                for _ in range(links - 1):
+                    future = client.submit(nothing, future, pure=False)
+                ends.append(future)
+            client.gather(ends)
+
+        times = in_turn({"ours": ours, "raw": raw}, sizes.rounds)
+    what = f"{chains} chains of {links} no-op tasks, Dask"
+    return [Figure("dask-chains", what, "us", each(times["ours"], count), each(times["raw"], count), "ratio", 1.1)]
+
+
+def dask_kept(sizes: Sizes) -> list[Figure]:
+    """What the flow's process keeps of each finished task run on Dask; beside futures of `client.map` that are held."""
+    count = str(sizes.dask_kept)
+    script = str(HERE / "fresh_process.py")
+    pairs = [
+        (
+            float(python(script, "dask-kept", count, folder=HERE)),
+            float(python(script, "raw-dask-kept", count, folder=HERE)),
+        )
+        for _ in range(max(1, sizes.rounds // 2))
+    ]
+    ours, raw = [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
+    what = f"memory kept of each finished task run, {sizes.dask_kept:,} of them, Dask"
+    return [Figure("dask-kept", what, "bytes", ours, raw, "ratio", 0.2)]
+
+
+def dask_starting(sizes: Sizes) -> list[Figure]:
+    """A whole process with a one-task flow on a temporary Dask cluster; beside LocalCluster, Client and one submit."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "ours.py").write_text(FLOW, encoding="utf-8")
+        (folder / "raw.py").write_text(RAW, encoding="utf-8")
+        compiled = compiled_in(folder / "compiled")
+        times = in_turn(
+            {
+                script: lambda script=script: python(f"{script}.py", folder=folder, environment=compiled)
+                for script in ("ours", "raw")
+            },
+            max(2, sizes.process_rounds // 3),
+        )
+    ms = {contender: [time * 1e3 for time in taken] for contender, taken in times.items()}
+    what = "a process with a one-task flow, temporary Dask cluster"
+    return [Figure("dask-process", what, "ms", ms["ours"], ms["raw"], "ratio", 0.9)]
