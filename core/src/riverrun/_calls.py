@@ -13,7 +13,7 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from riverrun import _async, _by_value, _inputs, _logging
+from riverrun import _async, _by_value, _inputs, _logging, _names
 from riverrun._context import current_scope
 from riverrun._deadlines import interrupted_after
 from riverrun.exceptions import RemoteTaskError, RunTimeout, TaskSerializationError
@@ -210,6 +210,7 @@ class TaskCall:
         self._timeout = timeout
         self._context = context
         self._log_level: int | None = None
+        self._process = ""
         self._when_started: Callable[[], object] | None = None
 
     def when_started(self, then: Callable[[], object]) -> None:
@@ -258,9 +259,13 @@ class TaskCall:
         return outcome, value
 
     def _recorded(self, values: Sequence[Any], records: list[logging.LogRecord] | None = None) -> Outcome:
-        with _logging.records_kept(self._log_level or 0, records) as kept:
-            start = time.time()
+        start = time.time()
+        if self._process == _this_process():  # a worker that is a thread: what it logs comes out here anyway
+            kept: list[logging.LogRecord] = []
             outcome = self._run(values)
+        else:
+            with _logging.records_kept(self._log_level or 0, records) as kept:
+                outcome = self._run(values)
         outcome.start_time = start
         outcome.records = kept or None
         outcome.worker = _this_worker()
@@ -307,6 +312,7 @@ class TaskCall:
 
         self._context = None
         self._log_level = log_level
+        self._process = _this_process()
         _by_value.tell_cloudpickle()
         body, args, kwargs = self._work
         self._work = body.for_worker(), args, kwargs
@@ -351,6 +357,18 @@ def _not_loaded(error: Exception, name: str) -> Exception:
         )
     raised.__cause__ = error
     return raised
+
+
+_process_name = (0, "")
+
+
+def _this_process() -> str:
+    """Give a text that no other process has, on whatever machine; a process that was forked gets its own."""
+    global _process_name  # noqa: PLW0603 - there is one process
+    pid = os.getpid()
+    if _process_name[0] != pid:
+        _process_name = pid, _names.new_id()
+    return _process_name[1]
 
 
 def _this_worker() -> str:

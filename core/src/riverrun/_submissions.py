@@ -345,7 +345,7 @@ class Submission(Attempts):
                 self.args = self._upstreams = NOTHING
                 self.early_dependents = []
                 self.kwargs = NO_KEYWORDS
-                self.context = self.future = None  # type: ignore[assignment]
+                self.context = self.future = self.handle = None  # type: ignore[assignment]
                 home.live.pop(run.number, None)
                 if home.when_idle_then is not None:
                     home.tell_if_idle()

@@ -42,6 +42,8 @@ class TaskRunnerConformance(
             overlapping are left out. A sequential runner need not say it.
         survives_lost_workers: whether runs on other workers go on when one worker dies. A runner in other processes
             that declares this is tested for it; every such runner has to end the flow, and the run as Crashed.
+        workers_are_threads: whether the workers of a runner whose calls travel to other processes are threads of this
+            process all the same, with the options of the fixture: then the tests that kill a worker are left out.
 
     Example:
         >>> import pytest

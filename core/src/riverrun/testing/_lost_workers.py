@@ -23,7 +23,7 @@ class LostWorkers(Suite):
     """For runners in other processes; a thread does not die alone."""
 
     def test_a_run_that_is_lost_with_its_worker_is_crashed(self, task_runner: TaskRunner) -> None:
-        if not crosses_processes(task_runner):
+        if self.workers_are_threads or not crosses_processes(task_runner):
             leave_out("its tasks run in the process of the flow")
         states: list[State] = []
 
@@ -40,7 +40,7 @@ class LostWorkers(Suite):
         assert flow_state.is_failed(), "a flow whose runs crashed has failed"
 
     def test_no_run_hangs_when_a_worker_dies(self, task_runner: TaskRunner) -> None:
-        if not crosses_processes(task_runner):
+        if self.workers_are_threads or not crosses_processes(task_runner):
             leave_out("its tasks run in the process of the flow")
         states: list[State] = []
 
@@ -56,7 +56,7 @@ class LostWorkers(Suite):
         assert states[10].is_crashed()
 
     def test_another_flow_run_has_workers_again(self, task_runner: TaskRunner) -> None:
-        if not crosses_processes(task_runner):
+        if self.workers_are_threads or not crosses_processes(task_runner):
             leave_out("its tasks run in the process of the flow")
 
         @flow(task_runner=task_runner)
@@ -71,7 +71,7 @@ class LostWorkers(Suite):
         assert good() == 3, "a worker that died is a matter of its own flow run"
 
     def test_runs_on_other_workers_survive_a_worker_that_dies(self, task_runner: TaskRunner, tmp_path: Path) -> None:
-        if not crosses_processes(task_runner):
+        if self.workers_are_threads or not crosses_processes(task_runner):
             leave_out("its tasks run in the process of the flow")
         if not self.survives_lost_workers:
             leave_out("it does not declare `survives_lost_workers`")

@@ -84,7 +84,9 @@ class Order(Suite):
             return {_jobs.where().result()[0], _jobs.where_async().result()[0]}
 
         here = os.getpid() in looking()
-        if crosses_processes(task_runner):
+        if self.workers_are_threads:
+            assert here, "with `workers_are_threads`, tasks run in the process of the flow"
+        elif crosses_processes(task_runner):
             assert not here, "Concurrency.PARALLEL: tasks run in other processes"
         else:
             assert here, "without Concurrency.PARALLEL tasks run in the process of the flow, and are not pickled"

@@ -18,6 +18,7 @@ class Suite:
     time_limit: ClassVar[float] = 60.0
     workers: ClassVar[int] = 2
     survives_lost_workers: ClassVar[bool] = False
+    workers_are_threads: ClassVar[bool] = False
 
     @pytest.fixture
     def task_runner(self) -> TaskRunner:
