@@ -1,0 +1,153 @@
+"""The workers of the cluster: who is there, with what, and whether they can run the flow's tasks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from riverrun.exceptions import TaskRunnerStartError
+
+from runner_dask._annotations import Offer
+from runner_dask._by_value import ByValue
+from runner_dask._losses import Joined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runner_dask._clusters import Opened
+    from runner_dask._runner import DaskTaskRunner
+
+logger = logging.getLogger("riverrun.task_runners.dask")
+
+INTRODUCTION: Final = 5.0
+"""Seconds that workers may take to introduce themselves, once their plugin is there."""
+
+
+class Guests:
+    """The workers that have introduced themselves.
+
+    Args:
+        runner: the options.
+        opened: the cluster.
+    """
+
+    def __init__(self, runner: DaskTaskRunner, opened: Opened) -> None:
+        self._runner = runner
+        self._opened = opened
+        self._client = opened.client
+        self._known: dict[str, Joined] = {}
+        self._offers: dict[str, Offer] = {}
+        self._environments: dict[str, Any] = {}
+        self._errors: dict[str, str] = {}
+        self._changed = threading.Condition()
+        self._is_open = False
+
+    def welcome(self) -> None:
+        """Put our plugins on the scheduler and on the workers, and see that these can run tasks.
+
+        Raises:
+            TaskRunnerStartError: they cannot; the text says why not.
+        """
+        from riverrun import workers
+
+        from runner_dask._presence import Presence
+        from runner_dask._watch import Watch
+
+        if not self._opened.temporary:
+            self._check_scheduler()
+        parcels = workers.pack(self._runner.ship) if self._runner.ship else []
+        self._client.register_plugin(Watch(self._client.id))
+        there = self._client.register_plugin(Presence(self._client.id, parcels))
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._known) >= len(there or ()), INTRODUCTION)
+            errors, environments = dict(self._errors), dict(self._environments)
+            self._is_open = True
+        for worker, error in errors.items():
+            raise TaskRunnerStartError(_unable(f"worker {worker}", error))
+        if not self._opened.temporary:
+            self._compare(environments)
+
+    def _check_scheduler(self) -> None:
+        """Dask's scheduler reads what is sent to it, so it needs the same packages as the workers."""
+        error = self._client.run_on_scheduler(Look())
+        if error:
+            raise TaskRunnerStartError(_unable(f"scheduler {self._client.scheduler.address}", error))
+
+    def _compare(self, environments: dict[str, Any]) -> None:
+        from riverrun import workers
+
+        address = self._client.scheduler.address
+        workers.check_environments(
+            workers.environment(("dask", "distributed")),
+            environments,
+            runner="DaskTaskRunner",
+            where=f"the Dask cluster at {address}",
+            log=logger,
+        )
+
+    def goodbye(self) -> None:
+        """Take our plugins off the cluster."""
+        from runner_dask._forget import forget
+
+        forget(self._client)
+
+    def joined(self, event: dict[str, Any]) -> None:
+        """Take a worker's introduction."""
+        address = event["worker"]
+        with self._changed:
+            self._known[address] = Joined.of(event)
+            resources = {name: float(amount) for name, amount in event["resources"].items()}
+            self._offers[address] = Offer(address, event["threads"], event["memory_limit"], resources)
+            if event["error"]:
+                self._errors[address] = event["error"]
+            else:
+                from riverrun.workers import Environment
+
+                self._environments[address] = Environment(**event["environment"])
+            late = self._is_open
+            self._changed.notify_all()
+        if late and event["error"]:
+            logger.error("%s", _unable(f"worker {address}", event["error"]))
+        elif late and not self._opened.temporary:
+            try:
+                self._compare({address: self._environments[address]})
+            except TaskRunnerStartError as error:
+                logger.error("%s", error)  # noqa: TRY400 - the text says it all
+
+    def left(self, address: str) -> None:
+        """Note that a worker is gone; what is known about it is kept, to explain losses."""
+        self._offers.pop(address, None)
+
+    def known(self, address: str) -> Joined:
+        """Give what is known about a worker."""
+        return self._known.get(address) or Joined(address)
+
+    def offers(self) -> Iterator[Offer]:
+        """Give what the workers have that are there."""
+        return iter(list(self._offers.values()))
+
+
+class Look(ByValue):
+    """Run on the scheduler: tells what it lacks to read what this package sends."""
+
+    def arguments(self) -> tuple[Any, ...]:
+        """What another process needs to make it again."""
+        return ()
+
+    def __call__(self) -> str:
+        """Give the text of the error, or an empty text."""
+        try:
+            from runner_dask import _worker  # noqa: F401
+        except Exception as error:  # noqa: BLE001 - whatever an import does
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+
+def _unable(who: str, error: str) -> str:
+    from importlib.metadata import version
+
+    return (
+        f"The Dask {who} cannot run the tasks of this flow: {error}. Install the same there as here: "
+        f"pip install 'core[dask]=={version('core')}'."
+    )

@@ -1,0 +1,209 @@
+"""Calls on their way to the scheduler: all that has gathered goes as one graph, which costs less than one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from riverrun.exceptions import CrashedRun, WorkerLost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from riverrun.abc import TaskReport
+
+MOST = 1000
+"""How many calls go in one graph: the first of them are to run before the last are sent."""
+
+
+class Value:
+    """The handle of a value: on the cluster, or on its way there. It lives there as long as this object does here.
+
+    Args:
+        key: the Dask key.
+        future: the Dask future, if there is one already.
+        forget: called with the key when nobody has this object any more.
+    """
+
+    __slots__ = ("__weakref__", "_forget", "future", "key", "lost")
+
+    def __init__(self, key: str, future: Any = None, *, forget: Callable[[str], object] | None = None) -> None:
+        self.key = key
+        self.future = future
+        self.lost = False
+        self._forget = forget
+
+    def __del__(self) -> None:
+        if self._forget is not None:
+            self._forget(self.key)
+
+    def wait_until_sent(self) -> Any:
+        """Give the Dask future; the event that its task has ended may be a moment quicker than the one who sent it."""
+        while self.future is None and not self.lost:
+            time.sleep(0.001)
+        return self.future
+
+
+class Sending:
+    """A call, from `send()` until it has ended.
+
+    Args:
+        value: its handle.
+        name: of the task run.
+        payload: the pickled call.
+        upstreams: the handles of what it takes.
+        annotations: as for `dask.annotate`.
+        report: to be told what becomes of it.
+    """
+
+    __slots__ = (
+        "_value",
+        "annotations",
+        "begun",
+        "key",
+        "leaving",
+        "name",
+        "payload",
+        "report",
+        "until_sent",
+        "upstreams",
+    )
+
+    def __init__(  # noqa: PLR0913 - it is all that there is to know
+        self,
+        value: Value,
+        name: str,
+        payload: bytes,
+        *,
+        upstreams: tuple[Value, ...],
+        annotations: Any,
+        report: TaskReport,
+    ) -> None:
+        self.key = value.key
+        self._value = weakref.ref(value)
+        self.until_sent: Value | None = value
+        self.name = name
+        self.payload: bytes | None = payload
+        self.upstreams = upstreams
+        self.annotations = annotations
+        self.report = report
+        self.begun = False
+        self.leaving = ""
+        """The address of the worker that had it, if that leaves the cluster."""
+
+    @property
+    def value(self) -> Value | None:
+        """The handle; None if nobody has it any more."""
+        return self._value()
+
+
+class Sender:
+    """A thread that submits what has gathered.
+
+    Args:
+        client: the flow run's.
+        topic: where it listens.
+    """
+
+    def __init__(self, client: Any, topic: str) -> None:
+        self._client = client
+        self._topic = topic
+        self._outbox: deque[Sending] = deque()
+        self._stopped = False
+        self._something = threading.Event()
+        self._thread = threading.Thread(target=self._send_all, name="riverrun-dask-sender", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what is in the outbox is not sent."""
+        self._stopped = True
+        self._something.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def put(self, sending: Sending) -> None:
+        """Take a call to be sent soon."""
+        self._outbox.append(sending)
+        if not self._something.is_set():
+            self._something.set()
+
+    def take_back(self, sending: Sending) -> bool:
+        """Say whether a call was not sent yet; then it will not be."""
+        try:
+            self._outbox.remove(sending)
+        except ValueError:
+            return False
+        return True
+
+    def _send_all(self) -> None:
+        while True:
+            self._something.wait()
+            self._something.clear()  # before the look, so that what comes later is seen the next time
+            while batch := self._gathered():
+                for group in _alike(batch):
+                    self._submit(group)
+            if self._stopped:
+                return
+
+    def _gathered(self) -> list[Sending]:
+        batch: list[Sending] = []
+        with contextlib.suppress(IndexError):  # it is empty
+            while len(batch) < MOST and not self._stopped:
+                batch.append(self._outbox.popleft())
+        return batch
+
+    def _submit(self, group: list[Sending]) -> None:
+        """Submit calls with the same annotations."""
+        import dask
+        from dask._task_spec import Task, TaskRef  # noqa: PLC2701 - what `Client.submit` makes, too; made here to send many at once
+
+        from runner_dask._worker import run
+
+        graph: dict[str, Any] = {}
+        for sending in group:
+            if any(upstream.lost for upstream in sending.upstreams):
+                sending.report.lost(WorkerLost("An upstream's value was lost."), begun=False)
+                continue
+            key = sending.key
+            values = [TaskRef(upstream.key) for upstream in sending.upstreams]
+            graph[key] = Task(key, run, self._topic, sending.payload, *values)
+            sending.payload = None
+        if not graph:
+            return
+        try:
+            with dask.annotate(**group[0].annotations):
+                futures = self._client.get(graph, list(graph), sync=False, fifo_timeout=0)
+        except Exception as error:  # noqa: BLE001 - the client is closed, or an annotation is impossible
+            for sending in group:
+                failure = CrashedRun(f"Task run {sending.name!r} could not be sent to the Dask cluster: {error!r}")
+                sending.report.lost(failure, begun=False, final=True)
+            return
+        by_key = {future.key: future for future in futures}
+        for sending in group:
+            value, sending.until_sent = sending.until_sent, None
+            if value is not None and sending.key in by_key:
+                value.future = by_key[sending.key]
+
+    def scatter(self, value: object) -> Value:
+        """Bring a value to the cluster."""
+        (future,) = self._client.scatter([value], hash=False)
+        return Value(future.key, future)
+
+
+def _alike(batch: list[Sending]) -> Iterator[list[Sending]]:
+    """Cut a batch where the annotations change."""
+    group: list[Sending] = []
+    for sending in batch:
+        if group and sending.annotations != group[0].annotations:
+            yield group
+            group = []
+        group.append(sending)
+    if group:
+        yield group
