@@ -1,7 +1,7 @@
 """The contributor's menu: `nox -l` shows it, `nox` runs all that is starred, `nox -s NAME` runs one.
 
-Whatever tests, tests built wheels: the session `build` makes them once in each nox run, and the others install all
-three by file path, so that neither the source tree nor an unrelated `core` from a package index can be tested by
+Whatever tests, tests built wheels: the session `build` makes them once in each nox run, and the others install all of
+them by file path, so that neither the source tree nor an unrelated `core` from a package index can be tested by
 mistake. Arguments after `--` go on to the tool: `nox -s "tests-3.12(core)" -- -k retries`.
 """
 
@@ -14,15 +14,28 @@ import nox
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PACKAGES = ["core", "runner-sequential", "runner-concurrent"]
+PACKAGES = ["core", "runner-sequential", "runner-concurrent", "runner-dask"]
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 # What the sessions install, in one place. The tools are pinned: a green tree stays green until somebody moves a pin.
 TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.27"]
+# What only the tests of runner-dask need; Dask itself works without.
+TEST_DASK = ["bokeh>=3.1", "cryptography>=42", "dask[array,dataframe]", "psutil>=5.8"]
+TEST_DASK_SMOKE = ["psutil>=5.8"]  # what its conftest imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
 LINT = ["ruff==0.17.6"]
 LAYERS = ["import-linter==2.16"]
 TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
+
+# The tests of runner-dask start hundreds of processes: all of them run on the newest Python that is there, with the
+# newest Dask. On the others, and with the lowest Dask, those run that a difference between Pythons or Dasks would show
+# in: the conformance suite on a temporary cluster, and the options.
+# `nox -s "tests-3.12(runner-dask)" -- runner-dask/tests` runs all of them there.
+DASK_ALL_ON = next((python for python in reversed(PYTHONS) if shutil.which(f"python{python}")), PYTHONS[-1])
+DASK_SMOKE = [
+    "runner-dask/tests/test_conformance.py::TestTemporaryClusterOfProcesses",
+    "runner-dask/tests/test_options.py",
+]
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
@@ -111,28 +124,44 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
 def tests(session: nox.Session, package: str) -> None:
     """The tests of one package, on one Python, with the newest dependencies."""
-    install(session, *TEST)
-    session.run("pytest", f"{package}/tests", *session.posargs, env=CLEAN)
+    is_dask = package == "runner-dask"
+    install(session, *TEST, *(TEST_DASK if is_dask else []))
+    selected = DASK_SMOKE if is_dask and session.python != DASK_ALL_ON else [f"{package}/tests"]
+    # `python -m` has this folder on `sys.path`, which workers in other processes inherit: so they can import the tests'
+    # own modules, whose tasks travel by name. The source trees are not in reach that way.
+    command = ["python", "-m", "pytest"] if is_dask else ["pytest"]
+    session.run(*command, *_unless_given(session, selected), *session.posargs, env=CLEAN)
+
+
+def _unless_given(session: nox.Session, selected: list[str]) -> list[str]:
+    """Give the tests that a session runs by itself; none where its arguments name tests."""
+    return [] if any("/tests" in argument for argument in session.posargs) else selected
 
 
 @nox.session(python=PYTHONS[0], requires=["build"])
 def lowest(session: nox.Session) -> None:
     """The tests of all packages, on the lowest Python, with the lowest direct dependencies."""
-    install(session, *TEST, *lowest_pins())
-    session.run("pytest", *(f"{package}/tests" for package in PACKAGES), *session.posargs, env=CLEAN)
+    install(session, *TEST, *TEST_DASK_SMOKE, *lowest_pins())
+    light = [f"{package}/tests" for package in PACKAGES if package != "runner-dask"]
+    session.run("pytest", *_unless_given(session, [*light, *DASK_SMOKE]), *session.posargs, env=CLEAN)
 
 
 @nox.session(requires=["build"])
 def integration(session: nox.Session) -> None:
     """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
     install(session, *TEST)
-    session.run("pytest", "tests-integration", *session.posargs, env=CLEAN | {"WHEELHOUSE": str(DIST)})
+    # A folder from which `pip install --no-index` can install Riverrun with all that it needs.
+    wheelhouse = Path(session.virtualenv.location, "wheelhouse").resolve()
+    shutil.rmtree(wheelhouse, ignore_errors=True)
+    wheels = [str(wheel) for wheel in sorted(DIST.glob("*.whl"))]
+    session.run("python", "-m", "pip", "download", "--quiet", "--dest", str(wheelhouse), *wheels)
+    session.run("pytest", "tests-integration", *session.posargs, env=CLEAN | {"WHEELHOUSE": str(wheelhouse)})
 
 
 @nox.session(requires=["build"])
 def docs(session: nox.Session) -> None:
     """The examples in README files, docs and docstrings, run as tests."""
-    install(session, *TEST)
+    install(session, *TEST, "dask[array]")
     pages = ["README.md", "CONTRIBUTING.md", "docs", *(f"{package}/README.md" for package in PACKAGES)]
     imports = ["riverrun", *(package.replace("-", "_") for package in PACKAGES if package != "core")]
     doctests = ["--doctest-modules", "--ignore-glob=*/riverrun/task_runner.py", "--pyargs", *imports]

@@ -25,6 +25,7 @@ EXAMPLES = ROOT / "examples"
 RUNNERS = sorted({"sequential", "concurrent", *entry_points(group="riverrun.task_runners").names})
 SHOWN = dict(re.findall(r"```console\n\$ riverrun (run .*)\n([^`]*)```", (EXAMPLES / "README.md").read_text("utf-8")))
 SAME_EACH_TIME = [command for command in SHOWN if "stdlib_census" not in command]
+ONLY_3_11 = "dask_collections"  # what it counts is in this Python's own files
 
 BRANCHY = '''\
 """A module."""
@@ -131,13 +132,16 @@ def test_the_readme_shows_every_example():
 def test_an_example_prints_what_the_readme_shows(riverrun: Riverrun, command: str):
     done = riverrun(*shlex.split(command))
     assert done.returncode == 0, done.stderr
-    assert not done.stderr
+    assert bool(done.stderr) == ("dask_losses" in command), done.stderr  # a worker that dies is worth a warning
     # How long it took depends on who else is using this machine.
     printed = re.sub(r"less than \d+ seconds?", "less than 1 second", done.stdout)
-    assert doctest.OutputChecker().check_output(SHOWN[command], printed, doctest.ELLIPSIS), done.stdout
+    shown = SHOWN[command]
+    if ONLY_3_11 in command and sys.version_info[:2] != (3, 11):
+        shown, printed = (re.sub(r"^ *\d+ \w+$", "0 name", text, flags=re.MULTILINE) for text in (shown, printed))
+    assert doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS), done.stdout
 
 
-@pytest.mark.parametrize("script", ["glass_tower.py", "many_waits.py"])
+@pytest.mark.parametrize("script", [path.name for path in sorted(EXAMPLES.glob("*.py")) if "census" not in path.name])
 def test_an_example_runs_as_a_script(script: str):
     done = started(str(EXAMPLES / script))
     assert done.returncode == 0, done.stderr
@@ -315,3 +319,52 @@ def test_all_waits_overlap_on_the_concurrent_runner(
     module.many_waits.with_options(task_runner="concurrent")()
     assert waits == [0.05] * 200
     assert capsys.readouterr().out.startswith("200 pages, 39,800 words.\n")
+
+
+# -- on Dask
+
+
+def test_a_loss_is_explained_on_stderr(riverrun: Riverrun):
+    done = riverrun("run", "examples/dask_losses.py:unlucky", "--log-level", "INFO")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Task run 'square-\w+-13' was lost in attempt 1 and is run again \(loss 1 of 2\)", done.stderr)
+    assert "was killed by SIGKILL" in done.stderr
+    assert "This one is about to meet with an accident." in done.stderr
+
+
+def test_one_flow_runs_on_a_temporary_an_adaptive_and_a_running_cluster():
+    done = started(str(EXAMPLES / "dask_clusters.py"), RIVERRUN_LOG_LEVEL="INFO")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "33,860 primes below 400,000, in 8 tasks.",
+        "33,860 primes below 400,000, in 8 tasks.",
+        "33,860 primes below 400,000, in 8 tasks.",
+        "9,592 primes below 100,000, in 2 tasks.",
+    ]
+    assert done.stderr.count("Creating a new Dask cluster with `distributed.deploy.local.LocalCluster`") == 2
+    assert done.stderr.count("Connecting to the Dask cluster at `tcp://127.0.0.1:") == 2
+
+
+def test_a_dask_subflow_in_a_sequential_flow_is_logged_in_order():
+    done = started(str(EXAMPLES / "dask_subflow.py"), RIVERRUN_LOG_LEVEL="INFO")
+    assert done.returncode == 0, done.stderr
+    lines = [re.sub(r"'[\w-]*-(\d)'|'[\w-]*'|http\S+", r"...\1", line[15:]) for line in done.stderr.splitlines()]
+    completed = "finished in state Completed(message='All states completed.', type=COMPLETED)"
+    assert lines == [
+        "Beginning flow run ... for flow ......",
+        "Starting task runner `SequentialTaskRunner`...",
+        "Submitting task run ...0 to task runner...",
+        "Task run ...0 finished in state Completed(message=None, type=COMPLETED)",
+        "Beginning subflow run ... for flow ......",
+        "Starting task runner `DaskTaskRunner`...",
+        "Creating a new Dask cluster with `distributed.deploy.local.LocalCluster`",
+        "The Dask dashboard is available at ...",
+        "Submitting task run ...0 to task runner...",
+        "Task run ...0 finished in state Completed(message=None, type=COMPLETED)",
+        "Shutting down task runner `DaskTaskRunner`...",
+        f"Subflow run ... {completed}",
+        "Submitting task run ...1 to task runner...",
+        "Task run ...1 finished in state Completed(message=None, type=COMPLETED)",
+        "Shutting down task runner `SequentialTaskRunner`...",
+        f"Flow run ... {completed}",
+    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from riverrun.task_runners import DaskTaskRunner
 from riverrun.testing import TaskRunnerConformance
 

@@ -44,7 +44,7 @@ pytestmark = [
             Loss(WORKER, "boom", started=True, signal=11, running=["boom"], lines=["one", "two"]),
             (
                 f"it was running on {PLACE} when that was killed by SIGSEGV."
-                " Nothing else ran there.\nIts last lines:\n    one\n    two"
+                " Nothing else ran there: the task itself ends its worker.\nIts last lines:\n    one\n    two"
             ),
         ),
         (

@@ -12,7 +12,6 @@ import distributed
 import pytest
 from riverrun import flow, task
 from riverrun.exceptions import WorkerLost
-
 from riverrun.task_runners import DaskTaskRunner
 
 TWO = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
@@ -34,14 +33,10 @@ def on_two(*, cluster=None, **options):
 
 
 class Notes:
-    """A file in which tasks note, one line each, that they have begun; each waits in here for what the test does."""
+    """A file in which tasks note, one line each, that they have begun."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
-
-    def add(self, text):
-        with open(self.path, "a") as file:  # noqa: PTH123 - it runs on workers
-            file.write(f"{text}\n")
 
     def lines(self):
         return Path(self.path).read_text().splitlines() if Path(self.path).exists() else []
@@ -174,10 +169,14 @@ def test_a_run_that_may_not_be_lost_is_crashed_and_says_all_that_is_known(nothin
 
     pid, future, state = killed_once()
     assert state.name == "Crashed"
-    assert f"Task run '{future.name}' was lost in attempt 1: it was running on Dask worker tcp://127.0.0.1:" in state.message
+    assert (
+        f"Task run '{future.name}' was lost in attempt 1: it was running on Dask worker tcp://127.0.0.1:"
+        in state.message
+    )
     assert f"(pid {pid} on host " in state.message
     assert "was killed by SIGKILL. Nothing else ran there." in state.message
-    assert state.message.endswith("Its last lines:\n    I have begun.\n    I am in the middle.")
+    said = [f"    Task run '{future.name}' - {text}" for text in ("I have begun.", "I am in the middle.")]
+    assert state.message.endswith("\n".join(["Its last lines:", *said]))
     with pytest.raises(WorkerLost, match="was killed by SIGKILL"):
         state.result()
     assert notes.counts() == {"run": 1, **{str(number): 1 for number in range(10)}}
@@ -224,9 +223,9 @@ def test_a_worker_over_its_memory_limit(nothing_left):
 
     @flow(task_runner=on_two(cluster={"n_workers": 1, "memory_limit": "400MiB"}, max_worker_losses=0))
     def hungry():
-        return greedy().wait(60)
+        return Seen(greedy().wait(60))
 
-    state = hungry()
+    (state,) = hungry()
     assert state.name == "Crashed"
     assert "was killed because it exceeded its memory limit of 400.00 MiB (peak " in state.message
     assert "Give workers more memory (cluster_kwargs={'memory_limit': ...}) or do less at once." in state.message
@@ -282,7 +281,7 @@ def test_a_worker_that_is_retired_in_the_middle_ends_what_it_has_and_nothing_run
             assert len([future.result(30) for future in futures]) == 60
         return Seen(futures)
 
-    futures = retired()
+    (futures,) = retired()
     assert attempts(futures) == [1] * 60
     assert notes.counts() == {str(number): 1 for number in range(60)}
 
@@ -353,7 +352,7 @@ def test_a_whole_chain_of_values_that_was_lost_is_computed_again(nothing_left, n
         noting("longer")
         return os.getpid(), value[1] + b"y"
 
-    @flow(task_runner=on_two(cluster={"n_workers": 1}))
+    @flow(task_runner=on_two(cluster={"n_workers": 1}, max_worker_losses=1))
     def lost():
         first = large()
         second = longer(first)
@@ -396,7 +395,7 @@ def test_a_value_that_may_not_be_lost_says_so(nothing_left, notes, noting):
             future.result(30)
         return Seen(process_of(future).wait(30))
 
-    state = lost()
+    (state,) = lost()
     assert state.name == "Crashed"
     assert "is gone with the worker that had it" in state.message
     assert notes.lines() == ["large"]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from riverrun import allow_failure, flow, task
-
 from riverrun.task_runners import DaskTaskRunner
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -36,10 +36,11 @@ class Outcome:
         worker: the host and the process that ran it, for people; empty in the flow's own process.
         packed: the value as bytes, on its way between processes.
         kept: whether the value has stayed where it was made.
+        missing: the name of the module that the worker would have needed to begin; empty if it has all.
         void: whether the function returned a State that is not `COMPLETED`: nothing for those who take its value.
     """
 
-    __slots__ = ("error", "kept", "packed", "records", "start_time", "value", "void", "worker")
+    __slots__ = ("error", "kept", "missing", "packed", "records", "start_time", "value", "void", "worker")
 
     def __init__(self, value: Any = None, error: BaseException | None = None) -> None:
         self.value = value
@@ -50,6 +51,7 @@ class Outcome:
         self.packed: bytes | None = None
         self.kept = False
         self.void = False
+        self.missing = ""
 
 
 def call_in_scope(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -280,7 +282,9 @@ class TaskCall:
                 args = tuple([_inputs.fill(arg, values) for arg in args])
                 kwargs = {name: _inputs.fill(arg, values) for name, arg in kwargs.items()}
         except Exception as error:  # noqa: BLE001 - the worker lacks a module, or an argument cannot be rebuilt
-            return Outcome(None, _not_loaded(error, self.name))
+            outcome = Outcome(None, _not_loaded(error, self.name))
+            outcome.missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+            return outcome
         if task.is_async:
             return _async.run_to_end(lambda: execute_async(self._scope, task.fn, args, kwargs, self._timeout))
         if self._timeout is None or self._log_level is None:  # in this process, the flow run's own timers see to it

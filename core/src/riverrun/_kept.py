@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LARGE: Final = 1_000_000
 """An argument whose pickle is larger than this, in bytes, is brought to the cluster once for a flow run."""
 
+MAX_SENDINGS: Final = 20
+"""How often a call is sent anew because it was lost before it began, until that counts as a loss."""
+
 
 class Kept(Elsewhere):
     """A value that has stayed on a worker; it lives there as long as this object does here."""
@@ -71,6 +74,7 @@ class Recipe:
         self._sources = sources
         self._run = run
         self._losses = losses
+        self._sendings = 0
         self._context = context
         self.kept: weakref.ref[Kept] | None = None
         self._lock = threading.Lock()
@@ -91,16 +95,22 @@ class Recipe:
             Exception: what the function raised this time.
         """
         with self._lock:
+            began, sent = True, 0
             while not kept.is_there():
-                self._count_the_loss()
+                if began or sent > MAX_SENDINGS:
+                    self._count_the_loss()
                 sources = [source.value() for source in self._sources]  # held until the call has ended
+                sent += 1
                 self._run.run_count += 1
-                self._call.key = f"{self._key}-again-{self._losses}"
+                self._sendings += 1
+                self._call.key = f"{self._key}-again-{self._sendings}"
                 self._call.upstreams = tuple([source.handle for source in sources])
                 again = _Again(self._run.run_count)
                 handle = self._context.copy().run(self._executor.send, self._call, again)
                 if again.ended_well():
                     kept.handle = handle
+                elif not (began := again.began):  # something it takes was lost before it began, perhaps
+                    self._run.run_count -= 1
 
     def _count_the_loss(self) -> None:
         self._losses += 1
@@ -124,6 +134,7 @@ class _Again:
         self.attempt = attempt
         self._ended = threading.Event()
         self._lost = False
+        self.began = True
         self._error: BaseException | None = None
 
     def retries(self, count: int, /) -> None:
@@ -141,8 +152,9 @@ class _Again:
             self._error = unpack(outcome, "").error
         self._ended.set()
 
-    def lost(self, error: CrashedRun, /, *, begun: bool = True, final: bool = False) -> None:  # noqa: ARG002
+    def lost(self, error: CrashedRun, /, *, begun: bool = True, final: bool = False) -> None:
         self._lost = True
+        self.began = begun
         self._error = error if final else None
         self._ended.set()
 
@@ -196,7 +208,10 @@ def size_of(value: Any) -> int | None:
         return len(value)
     if type(value) in _inputs.ATOMIC:
         return 0
-    size = getattr(value, "nbytes", None)
+    try:
+        size = getattr(value, "nbytes", None)
+    except Exception:  # noqa: BLE001 - a property of a class of somebody's: lazy data frames have one that raises
+        return None
     return size if type(size) is int else None
 
 

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from riverrun import _inputs, _logging
 from riverrun._calls import Outcome
-from riverrun._endings import not_taken
+from riverrun._endings import failed, not_taken
 from riverrun._futures import TaskFuture
 from riverrun._inputs import Slot
 from riverrun._kept import LARGE, Kept, Put, Recipe, digest_if_large, size_of
-from riverrun.states import Cancelled, Elsewhere
+from riverrun.exceptions import CrashedRun
+from riverrun.states import PENDING, Cancelled, Crashed, Elsewhere
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from riverrun._calls import TaskCall
     from riverrun._submissions import Submission
     from riverrun.abc import RemoteTaskExecutor
-    from riverrun.exceptions import CrashedRun
     from riverrun.states import State
 
 
@@ -46,6 +46,10 @@ class Remote:
         """Held while something is sent before its upstreams have ended, and while it is called back."""
         self.suspects = _Suspects()
         self._puts: dict[bytes, Put] = {}
+        self._lacking: dict[str, tuple[str, str]] = {}
+        """The module that a worker lacks, and that worker, by task: its other runs would all end like the first."""
+        self._stopped: dict[int, tuple[Any, bool]] | None = None
+        """What was withdrawn when the flow run was stopped, by the handle's id: the handle, and whether it was."""
 
     def __call__(self, job: Submission) -> None:
         """Send a submission to a worker, or let it wait for what it needs there."""
@@ -59,14 +63,40 @@ class Remote:
             # workers cannot take others with it.
             if self.suspects.enter(job):
                 self._send(job)
+                if job.run.final is not None:  # it could not be sent: nobody will report
+                    self.suspects.leave(job)
             else:
                 _leave_queue(job)
         else:
             self._send(job)
 
+    def lacks(self, job: Submission, module: str, worker: str) -> None:
+        """Note that a run has failed because a worker lacks a module; end the other runs of its task that wait."""
+        task = job.task.run_key
+        if task in self._lacking:
+            return
+        self._lacking[task] = module, worker
+        for other in list(self.home.live.values()):
+            if other.task.run_key == task and other.handle is not None and other.state is PENDING:
+                with other.run.lock:
+                    other.attempt += 1
+                other.finish(failed(self._missing_module(other)))
+
+    def _missing_module(self, job: Submission) -> ModuleNotFoundError:
+        module, worker = self._lacking[job.task.run_key]
+        msg = (
+            f"Task run {job.run.name!r} was not run: it needs the module {module!r}, which worker {worker} does not "
+            f"have, as another run of this task has found. Install it there, or send it along if the task runner has "
+            f"an option for that (ship=[...])."
+        )
+        return ModuleNotFoundError(msg, name=module)
+
     def _send(self, job: Submission) -> None:
         attempt = job.claim(starts=False)
         if not attempt:
+            return
+        if job.task.run_key in self._lacking:
+            job.finish(failed(self._missing_module(job)), attempt=attempt)
             return
         try:
             arguments = _Arguments(self, job)
@@ -77,6 +107,9 @@ class Remote:
         report = Report(self, job, attempt, call, arguments.sources)
         try:
             handle = job.context.copy().run(self.executor.send, call, report)
+        except CrashedRun as error:  # the cluster is gone
+            job.finish(Crashed(str(error), error), attempt=attempt)
+            return
         except Exception as error:  # noqa: BLE001 - what the runner refuses: options, resources
             job.end(attempt, Outcome(None, error))
             return
@@ -108,6 +141,18 @@ class Remote:
             sent.job.early_dependents.append(job)
         job.early_handles = {number: sent.handle for number, sent in handles.items()}
         return True
+
+    def withdraw(self, sent: Sent) -> bool:
+        """Withdraw an attempt that has not begun; when the flow run is stopped, all of them are asked for at once."""
+        together = getattr(self.executor, "cancel_together", None)  # an executor may have it: thousands may be waiting
+        if self.home.closed is None or together is None:
+            return self.executor.cancel(sent.handle)
+        if self._stopped is None:
+            handles = [job.handle.handle for job in reversed(list(self.home.live.values())) if type(job.handle) is Sent]
+            withdrawn = {id(handle) for handle in together(handles)}
+            self._stopped = {id(handle): (handle, id(handle) in withdrawn) for handle in handles}
+        known = self._stopped.get(id(sent.handle))
+        return self.executor.cancel(sent.handle) if known is None else known[1]
 
     def large(self, value: Any) -> Put | None:
         """Give a large argument's place on the cluster; None for one that is not large."""
@@ -232,7 +277,7 @@ class Sent:
 
     def cancel(self) -> bool:
         """Withdraw it, if it has not begun."""
-        if not self.remote.executor.cancel(self.handle):
+        if not self.remote.withdraw(self):
             return False
         self.job.finish(Cancelled("Task run was cancelled."), attempt=self._attempt)
         self.remote.suspects.leave(self.job)
@@ -279,7 +324,10 @@ class Report:
                 outcome.value = Kept(executor, handle, recipe)
                 if job.task.cache is not None:
                     outcome.value = outcome.value.fetch()
+            missing, worker = outcome.missing, outcome.worker
             job.took(attempt, outcome)
+            if missing and job.run.final is not None:  # it has no retry left
+                self._remote.lacks(job, missing, worker)
         except Exception as error:  # noqa: BLE001 - nobody would see it here, and the run would never end
             job.finish(not_taken(job.run.name, error), attempt=attempt)
         finally:

@@ -126,10 +126,15 @@ class Submission(Attempts):
             if not self.sent_early:
                 return False
             self.sent_early, self.early_handles = False, {}
-            return all(
+            rightly = all(
                 may_fail or (upstream if isinstance(upstream, State) else upstream._run.final).is_completed()  # noqa: SLF001
                 for upstream, may_fail in self._upstreams
             )
+            if not rightly:  # the cluster drops it: that was no attempt
+                with self.run.lock:
+                    self.attempt += 1
+                    self.run.run_count -= 1
+            return rightly
 
     def called_back(self) -> list[Submission]:
         """Wait for the upstreams again, after it was sent early; give those that were sent after it.

@@ -26,12 +26,21 @@ class Offer(NamedTuple):
         threads: how many tasks it runs at once.
         memory: its memory limit in bytes; 0 if it has none.
         resources: what it declares, by name.
+        alias: the name that it was started with.
+        host: the name of its machine.
     """
 
     name: str
     threads: int
     memory: int
     resources: dict[str, float]
+    alias: str = ""
+    host: str = ""
+
+    def is_called(self, text: str) -> bool:
+        """Say whether `workers=` means it: Dask takes addresses, names, and hosts."""
+        place = self.name.rpartition("://")[2]
+        return text in {self.name, self.alias, self.host, place, place.rpartition(":")[0].strip("[]")}
 
 
 class Wanted(NamedTuple):
@@ -70,6 +79,8 @@ def wanted(call: TaskCall, offers: Iterable[Offer], *, may_grow: bool) -> Wanted
         )
     offers = list(offers)
     _add_task_resources(call, resources, offers, may_grow=may_grow)
+    if "workers" in annotations:
+        offers = _among(call, annotations, offers, may_grow=may_grow)
     if resources:
         _check_declared(call, resources, offers, may_grow=may_grow)
         annotations["resources"] = resources
@@ -89,6 +100,29 @@ def _checked_options(call: TaskCall) -> dict[str, Any]:
             f"Task run {call.name!r}: allow_other_workers in runner_options['dask'] needs workers= beside it."
         )
     return options
+
+
+def _among(call: TaskCall, annotations: dict[str, Any], offers: list[Offer], *, may_grow: bool) -> list[Offer]:
+    """Put `workers` as Dask wants it, and give those that it means; that there are none would be a wait for ever."""
+    workers = annotations["workers"]
+    if callable(workers):  # of the key: Dask calls it
+        return offers
+    workers = [workers] if isinstance(workers, (str, int)) else list(workers)
+    annotations["workers"] = workers
+    meant = [offer for offer in offers if any(offer.is_called(str(worker)) for worker in workers)]
+    if meant or not offers:
+        return meant or offers
+    if annotations.get("allow_other_workers"):
+        return offers
+    there = ", ".join(f"{offer.name} ({offer.alias})" for offer in offers[:5])
+    text = (
+        f"Task run {call.name!r} asks for workers={workers!r}, which the Dask cluster does not have. The first of its "
+        f"{len(offers)} workers: {there}."
+    )
+    if not may_grow:
+        raise TaskRunnerOptionError(f"{text} Name one of them, or set allow_other_workers=True.")
+    _logger.warning("%s It waits until the cluster gets one.", text)
+    return []
 
 
 def _add_task_resources(call: TaskCall, resources: dict[str, Any], offers: list[Offer], *, may_grow: bool) -> None:

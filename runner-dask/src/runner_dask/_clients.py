@@ -54,8 +54,12 @@ def get_dask_client() -> Iterator[Any]:
             '`task_runner="dask"`, or inside one of its tasks.'
         )
         raise MissingContextError(msg) from None
+
+    from runner_dask._seceding import given_up
+
     if hasattr(thread_state, "execution_state"):
         with worker_client() as client:
             yield client
-    else:  # a task with a time limit runs in a thread of its own, and holds no thread of the worker's pool
-        yield get_client()
+    else:  # a task with a time limit runs in a thread of its own, for which one of the worker's pool waits
+        with given_up():
+            yield get_client()

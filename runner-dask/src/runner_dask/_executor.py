@@ -105,9 +105,7 @@ class DaskTaskExecutor:
         upstreams, call.upstreams = call.upstreams, ()
         payload = pickle.dumps(call, protocol=5)
         call.upstreams = upstreams
-        sending = Sending(
-            value, call.name, payload, upstreams=upstreams, annotations=asked.annotations, report=report
-        )
+        sending = Sending(value, call.name, payload, upstreams=upstreams, annotations=asked.annotations, report=report)
         self._open[call.key] = sending
         self._sender.put(sending)
         return value
@@ -149,14 +147,24 @@ class DaskTaskExecutor:
 
     def cancel(self, handle: Any, /) -> bool:
         """Withdraw a call, if it is certain that it has not begun."""
-        sending = self._open.get(handle.key)
-        if sending is None or sending.begun or self._disconnected is not None:
-            return False
-        if not (self._sender.take_back(sending) or withdraw(self.client, handle)):
-            return False
-        self._open.pop(handle.key, None)
-        handle.future = None
-        return True
+        return bool(self.cancel_together([handle]))
+
+    def cancel_together(self, handles: list[Any], /) -> list[Any]:
+        """Withdraw many calls at once; give the handles of those of which it is certain that they have not begun."""
+        withdrawn, asked = [], {}
+        for handle in handles:
+            sending = self._open.get(handle.key)
+            if sending is None or sending.begun or self._disconnected is not None:
+                continue
+            if self._sender.take_back(sending):
+                withdrawn.append(handle)
+            else:
+                asked[handle.key] = handle
+        withdrawn += [asked[key] for key in withdraw(self.client, list(asked))]
+        for handle in withdrawn:
+            self._open.pop(handle.key, None)
+            handle.future = None
+        return withdrawn
 
     # -- what the cluster tells
 

@@ -98,7 +98,9 @@ class Guests:
         with self._changed:
             self._known[address] = Joined.of(event)
             resources = {name: float(amount) for name, amount in event["resources"].items()}
-            self._offers[address] = Offer(address, event["threads"], event["memory_limit"], resources)
+            self._offers[address] = Offer(
+                address, event["threads"], event["memory_limit"], resources, event["name"], event["host"]
+            )
             if event["error"]:
                 self._errors[address] = event["error"]
             else:

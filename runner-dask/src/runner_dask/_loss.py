@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_OWN_SIGNALS = frozenset({"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT"})  # what a process does to itself
+
 
 @dataclass(frozen=True)
 class Joined:
@@ -50,6 +52,7 @@ class Loss:
         peak: the most memory it was seen to use, in bytes; 0 if unknown.
         running: the keys of the calls that ran there in the end; None if nobody knows.
         lines: the last lines that the call logged or printed.
+        suspected: how many workers its run was lost with, if no other run was on all of them; else 0.
     """
 
     worker: Joined
@@ -61,6 +64,7 @@ class Loss:
     peak: int = 0
     running: list[str] | None = None
     lines: list[str] = field(default_factory=list)
+    suspected: int = 0
 
     def text(self, name: str, attempt: int, kind: str = "processing") -> str:
         """Say it in a sentence or two.
@@ -110,13 +114,18 @@ class Loss:
             return " Give workers more memory (cluster_kwargs={'memory_limit': ...}) or do less at once."
         others = [key for key in self.running or () if key != self.key]
         if self.running is not None and self.started and not others:
-            culprit = ": the task itself ends its worker" if self.status is not None else ""
-            return f" Nothing else ran there{culprit}."
+            return f" Nothing else ran there{self._culprit()}."
         if self.started and others:
             shown = ", ".join(f"'{key}'" for key in others[:3])
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""  # noqa: PLR2004
-            return f" With it ran {shown}{more}."
+            alone = f" No other run was on all {self.suspected} workers that it was lost with{self._culprit()}."
+            return f" With it ran {shown}{more}.{alone if self.suspected > 1 else ''}"
         return ""
+
+    def _culprit(self) -> str:
+        # A process that nobody else has ended was ended by what ran in it.
+        its_own = self.status is not None or (self.signal is not None and _signal_name(self.signal) in _OWN_SIGNALS)
+        return ": the task itself ends its worker" if its_own else ""
 
 
 def size(count: float) -> str:

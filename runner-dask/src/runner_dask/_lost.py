@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ class Losses:
         self._open = sendings
         self._running_there: dict[str, set[str]] = {}
         """What was running on workers that leave, by address, as they said."""
+        self._with: dict[str, tuple[int, set[str]]] = {}
+        """Of runs that were lost, by run: how often, and the runs that were there each time."""
         self._questions: SimpleQueue[tuple[Sending, str] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._silent: set[str] = set()
@@ -87,7 +90,8 @@ class Losses:
             if sending is None or future is None:
                 continue
             why = "it was cancelled" if future.cancelled() else repr(future.exception(timeout=1))
-            self._tell(sending, WorkerLost(f"Task run {sending.name!r} was dropped by Dask: {why}."))
+            begun = sending.begun or not any(upstream.lost for upstream in sending.upstreams)
+            self._tell(sending, WorkerLost(f"Task run {sending.name!r} was dropped by Dask: {why}."), begun=begun)
         self._silent = silent
 
     def stop(self) -> None:
@@ -159,12 +163,30 @@ class Losses:
             sending, worker = question
             try:
                 loss = _losses.explain(self._client, self._cluster, self._guests.known(worker), sending.key)
+                loss = self._compared(loss)
                 text = loss.text(sending.name, sending.report.attempt, "leaving" if sending.leaving else "processing")
                 begun = loss.started is not False
             except Exception as error:  # noqa: BLE001 - the run has to be told all the same
                 text, begun = f"Task run {sending.name!r} was lost with Dask worker {worker} ({error!r}).", True
             self._tell(sending, WorkerLost(text), begun=begun or sending.begun)
 
+    def _compared(self, loss: _losses.Loss) -> _losses.Loss:
+        """Compare the loss of a run with those before: what was there each time is under suspicion."""
+        if not loss.started:
+            return loss
+        run = _run_of(loss.key)
+        # Where nobody knows what else ran, it might have been all that ran the other times.
+        count, common = self._with.get(run, (0, set()))
+        others = common if loss.running is None else {_run_of(key) for key in loss.running} - {run}
+        common = others if count == 0 else common & others
+        self._with[run] = count + 1, common
+        return loss if common else replace(loss, suspected=count + 1)
+
     def _tell(self, sending: Sending, error: CrashedRun, *, begun: bool = True, final: bool = False) -> None:
         if self._open.pop(sending.key, None) is sending:
             sending.report.lost(error, begun=begun, final=final)
+
+
+def _run_of(key: str) -> str:
+    """Give what the keys of all attempts at one task run have in common."""
+    return key.rpartition("-")[0]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import CrashedRun, WorkerLost
 
+from runner_dask._carried import Carried
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """How many calls go in one graph: the first of them are to run before the last are sent."""
+MOST_BYTES = 4_000_000
+"""How large their pickles may be together: of graphs above 10 MB Dask warns."""
 
 
 class Value:
@@ -29,17 +33,26 @@ class Value:
         forget: called with the key when nobody has this object any more.
     """
 
-    __slots__ = ("__weakref__", "_forget", "future", "key", "lost")
+    __slots__ = ("__weakref__", "_forget", "_lost", "future", "key")
 
     def __init__(self, key: str, future: Any = None, *, forget: Callable[[str], object] | None = None) -> None:
         self.key = key
         self.future = future
-        self.lost = False
+        self._lost = False
         self._forget = forget
 
     def __del__(self) -> None:
         if self._forget is not None:
             self._forget(self.key)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the value is known to be gone: we were told, or Dask itself has given it up."""
+        return self._lost or getattr(self.future, "status", "") in {"cancelled", "lost"}
+
+    @lost.setter
+    def lost(self, lost: bool) -> None:
+        self._lost = lost
 
     def wait_until_sent(self) -> Any:
         """Give the Dask future; the event that its task has ended may be a moment quicker than the one who sent it."""
@@ -73,7 +86,7 @@ class Sending:
         "upstreams",
     )
 
-    def __init__(  # noqa: PLR0913 - it is all that there is to know
+    def __init__(
         self,
         value: Value,
         name: str,
@@ -155,53 +168,77 @@ class Sender:
     def _gathered(self) -> list[Sending]:
         batch: list[Sending] = []
         with contextlib.suppress(IndexError):  # it is empty
-            while len(batch) < MOST and not self._stopped:
+            size = 0
+            while len(batch) < MOST and size < MOST_BYTES and not self._stopped:
                 batch.append(self._outbox.popleft())
+                size += len(batch[-1].payload or b"")
         return batch
 
     def _submit(self, group: list[Sending]) -> None:
-        """Submit calls with the same annotations."""
+        """Submit calls with the same annotations, which all have upstreams, or none has."""
         import dask
-        from dask._task_spec import Task, TaskRef  # noqa: PLC2701 - what `Client.submit` makes, too; made here to send many at once
 
-        from runner_dask._worker import run
-
-        graph: dict[str, Any] = {}
+        sound = []
         for sending in group:
             if any(upstream.lost for upstream in sending.upstreams):
                 sending.report.lost(WorkerLost("An upstream's value was lost."), begun=False)
-                continue
-            key = sending.key
-            values = [TaskRef(upstream.key) for upstream in sending.upstreams]
-            graph[key] = Task(key, run, self._topic, sending.payload, *values)
-            sending.payload = None
-        if not graph:
+            else:
+                sound.append(sending)
+        if not sound:
             return
         try:
-            with dask.annotate(**group[0].annotations):
-                futures = self._client.get(graph, list(graph), sync=False, fifo_timeout=0)
+            with dask.annotate(**sound[0].annotations):
+                futures = self._dependent(sound) if sound[0].upstreams else self._independent(sound)
         except Exception as error:  # noqa: BLE001 - the client is closed, or an annotation is impossible
             for sending in group:
                 failure = CrashedRun(f"Task run {sending.name!r} could not be sent to the Dask cluster: {error!r}")
                 sending.report.lost(failure, begun=False, final=True)
             return
+        for sending in sound:
+            sending.payload = None
         by_key = {future.key: future for future in futures}
         for sending in group:
             value, sending.until_sent = sending.until_sent, None
             if value is not None and sending.key in by_key:
                 value.future = by_key[sending.key]
 
+    def _independent(self, group: list[Sending]) -> list[Any]:
+        from runner_dask._worker import run
+
+        keys, payloads = [sending.key for sending in group], [sending.payload for sending in group]
+        # Unlike `get`, `map` keeps the order: who was submitted first runs first.
+        futures: list[Any] = self._client.map(
+            run, [self._topic] * len(group), payloads, key=keys, pure=False, fifo_timeout=0
+        )
+        return futures
+
+    def _dependent(self, group: list[Sending]) -> list[Any]:
+        # What `Client.submit` makes, too; made here so that many go at once.
+        from dask._task_spec import Task, TaskRef  # noqa: PLC2701
+
+        from runner_dask._worker import run
+
+        graph: dict[str, Any] = {}
+        for sending in group:
+            values = [TaskRef(upstream.key) for upstream in sending.upstreams]
+            graph[sending.key] = Task(sending.key, run, self._topic, sending.payload, *values)
+        futures: list[Any] = self._client.get(graph, list(graph), sync=False, fifo_timeout=0)
+        return futures
+
     def scatter(self, value: object) -> Value:
         """Bring a value to the cluster."""
-        (future,) = self._client.scatter([value], hash=False)
+        stays = self._client.scheduler.address.startswith("inproc://")
+        (future,) = self._client.scatter([Carried.of(value, stays=stays)], hash=False)
         return Value(future.key, future)
 
 
 def _alike(batch: list[Sending]) -> Iterator[list[Sending]]:
-    """Cut a batch where the annotations change."""
+    """Cut a batch where the annotations change, or whether there are upstreams."""
     group: list[Sending] = []
     for sending in batch:
-        if group and sending.annotations != group[0].annotations:
+        if group and (
+            sending.annotations != group[0].annotations or bool(sending.upstreams) != bool(group[0].upstreams)
+        ):
             yield group
             group = []
         group.append(sending)

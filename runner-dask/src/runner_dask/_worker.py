@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 from distributed import get_worker
 
 from runner_dask import _running
+from runner_dask._carried import Carried
+from runner_dask._seceding import here
+from runner_dask._sendable import refused
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -50,14 +53,20 @@ def run(topic: str, payload: bytes, *values: Any) -> Any:
     records = Records(key)
     running = Running(worker, topic, key, records)
     _pulse.add(running)
+    place = here()
     try:
         call: TaskCall = pickle.loads(payload)  # noqa: S301 - the flow's process is trusted: it sends code
-        outcome, value = call.run_keeping(values, INLINE, records)
+        opened = [value.opened() if type(value) is Carried else value for value in values]
+        outcome, value = call.run_keeping(opened, INLINE, records)
+        if outcome.kept and not worker.address.startswith("inproc:"):  # workers that are threads of one process share
+            outcome.error = refused(value, call.name)
+            outcome.kept = outcome.error is None
         if outcome.kept and _running.is_leaving(worker.address):  # Dask takes no value from it any more
             import cloudpickle
 
             outcome.packed, outcome.kept = cloudpickle.dumps(value), False
     finally:
+        place.leave()
         _pulse.remove(running)
     outcome.records = [*records] or None
     running.tell("ended", pickle.dumps(outcome, protocol=5))

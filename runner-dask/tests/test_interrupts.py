@@ -1,0 +1,99 @@
+"""Ctrl-C and SIGTERM in a flow on a temporary cluster: it ends soon, with the right status, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+
+LIMIT = 10
+"""Seconds after which a process that was asked to end counts as hanging."""
+
+SCRIPT = """
+    import sys, time
+    from riverrun import flow, task
+    from riverrun.task_runners import DaskTaskRunner
+
+    @task
+    def sleep(number):
+        sys.stdout.write("a task runs\\n")  # at once: others write there, too
+        sys.stdout.flush()
+        time.sleep(60)
+
+    @flow(task_runner=DaskTaskRunner(
+        cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    ))
+    def sleeping():
+        for number in range(100):
+            sleep(number)
+
+    if __name__ == "__main__":
+        sleeping()
+"""
+ASYNC = SCRIPT.replace("def sleeping", "async def sleeping").replace(
+    "        sleeping()\n", "        import asyncio; asyncio.run(sleeping())\n"
+)
+WAITING = SCRIPT.replace("            sleep(number)\n", "            sleep(number)\n        sleep(1).result()\n")
+
+
+def of_group(group):
+    """The processes of a process group that have not ended."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("source", [SCRIPT, WAITING, ASYNC], ids=["at the end", "in result", "async"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_flow_of_100_sleeping_tasks(run_script, tmp_path, wait_until, source, number):
+    status = 128 + number  # 130 and 143
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    process = run_script(source, wait=False, env={"TMPDIR": str(folder)})
+    assert process.stdout.readline() == "a task runs\n"
+    assert len(of_group(process.pid)) > 2
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=LIMIT)
+    print(f"{number.name}: ended within {time.monotonic() - began:.2f} s")
+    returned = process.returncode
+    assert returned == status or (number == signal.SIGINT and returned == -signal.SIGINT), err  # 130 for a shell, too
+    wait_until(lambda: not of_group(process.pid), "no process is left", limit=5)
+    assert [entry.name for entry in folder.glob("riverrun-dask-*")] == []
+
+
+def test_a_second_ctrl_c_ends_it_as_well(run_script, wait_until):
+    process = run_script(SCRIPT, wait=False)
+    assert process.stdout.readline() == "a task runs\n"
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode in {130, -signal.SIGINT}, err
+    wait_until(lambda: not of_group(process.pid), "no process is left", limit=5)
+
+
+def test_ctrl_c_of_a_terminal_reaches_the_workers_too(run_script, wait_until):
+    process = run_script(SCRIPT, wait=False)
+    assert process.stdout.readline() == "a task runs\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode in {130, -signal.SIGINT}, err
+    wait_until(lambda: not of_group(process.pid), "no process is left", limit=5)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_through_the_command_line(run_script, wait_until, tmp_path, number, status):
+    process = run_script(SCRIPT, "-m", "riverrun", "run", "script.py:sleeping", wait=False)
+    assert process.stdout.readline() == "a task runs\n"
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == status, err
+    wait_until(lambda: not of_group(process.pid), "no process is left", limit=5)
