@@ -126,7 +126,10 @@ def tests(session: nox.Session, package: str) -> None:
     """The tests of one package, on one Python, with the newest dependencies."""
     is_dask = package == "runner-dask"
     install(session, *TEST, *(TEST_DASK if is_dask else []))
-    selected = DASK_SMOKE if is_dask and session.python != DASK_ALL_ON else [f"{package}/tests"]
+    selected = [f"{package}/tests"]
+    if is_dask and session.python != DASK_ALL_ON:
+        # On the lowest Python, the session `lowest` runs the conformance suite.
+        selected = DASK_SMOKE[1:] if session.python == PYTHONS[0] else DASK_SMOKE
     # `python -m` has this folder on `sys.path`, which workers in other processes inherit: so they can import the tests'
     # own modules, whose tasks travel by name. The source trees are not in reach that way.
     command = ["python", "-m", "pytest"] if is_dask else ["pytest"]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import anyio
 import pytest
-from riverrun import CrashedRun, WorkerLost, allow_failure, as_completed, flow, gather, quote, task
+from riverrun import CrashedRun, MissingContextError, WorkerLost, allow_failure, as_completed, flow, gather, quote, task
 from riverrun.abc import Concurrency, RemoteTaskExecutor, TaskRunner, current_executor
 from riverrun.states import Completed, Failed
 
@@ -215,6 +215,24 @@ def test_a_large_value_stays_until_somebody_asks_for_it():
         return before, cluster().fetched
 
     assert one() == (0, 2)
+
+
+def test_a_large_value_is_gone_with_its_flow_run():
+    futures: list[Any] = []
+
+    @on_a_cluster
+    def one() -> None:
+        futures.append(big())
+
+    one()
+    with pytest.raises(MissingContextError) as raised:
+        futures[0].result()
+    text = str(raised.value)
+    assert text.startswith("The value of task run 'big-")
+    assert "' stayed on the cluster, and flow run '" in text
+    assert text.endswith(
+        "' is over: it is not there any more. Return it from the flow, or call result() while the flow runs."
+    )
 
 
 def test_a_large_value_goes_to_its_dependents_without_coming_here():

@@ -170,3 +170,17 @@ def test_another_minor_version_of_python_is_an_error(dask_scheduler, processes, 
     assert "cannot run tasks of this process" in done.err
     assert "3.99.1" in done.err
     assert f"{sys.version_info[0]}.{sys.version_info[1]}" in done.err
+
+
+def test_a_real_other_minor_version_of_python_is_told_before_anything_is_sent(
+    dask_scheduler, processes, run_script, tmp_path
+):
+    preloaded = tmp_path / "preloaded.py"
+    preloaded.write_text(
+        "import distributed.versions\ndistributed.versions.get_system_info = lambda: [('python', '3.99.1.final.0')]\n"
+    )
+    start_worker(dask_scheduler, processes, tmp_path, DASK_DISTRIBUTED__WORKER__PRELOAD=f"['{preloaded}']")
+    done = run_script(ONE_TASK, env={"ADDRESS": dask_scheduler.address})
+    assert done.returncode == 1
+    assert "cannot run the tasks of this flow: it has Python 3.99.1, and this process has Python 3." in done.err
+    assert "Functions travel as byte code, so all need the same minor version: use Python 3." in done.err

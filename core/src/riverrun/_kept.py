@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from riverrun import _inputs, _logging
 from riverrun._calls import unpack
-from riverrun.exceptions import WorkerLost
+from riverrun.exceptions import MissingContextError, WorkerLost
 from riverrun.states import Elsewhere
 
 if TYPE_CHECKING:
@@ -44,7 +44,12 @@ class Kept(Elsewhere):
         return self.handle is not None and self.executor.holds(self.handle)
 
     def fetch(self) -> Any:
-        """Give the value itself; one that is gone with its worker is made again."""
+        """Give the value itself; one that is gone with its worker is made again.
+
+        Raises:
+            MissingContextError: the flow run is over, and has left the cluster.
+        """
+        self.recipe.check_flow_run()
         while True:
             if self.is_there():
                 try:
@@ -78,6 +83,16 @@ class Recipe:
         self._context = context
         self.kept: weakref.ref[Kept] | None = None
         self._lock = threading.Lock()
+
+    def check_flow_run(self) -> None:
+        """Refuse what has no place to be any more: a flow run that is over has left its cluster."""
+        home: Any = self._run.flow_run
+        if home.closed is not None:
+            msg = (
+                f"The value of task run {self._run.name!r} stayed on the cluster, and {home.label} is over: it is not "
+                f"there any more. Return it from the flow, or call result() while the flow runs."
+            )
+            raise MissingContextError(msg)
 
     def value(self) -> Kept:
         """Give the value as it is on the cluster; it is made again where it is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,6 +56,7 @@ class Guests:
         from runner_dask._watch import Watch
 
         if not self._opened.temporary:
+            self._check_pythons()
             self._check_scheduler()
         parcels = workers.pack(self._runner.ship) if self._runner.ship else []
         self._client.register_plugin(Watch(self._client.id))
@@ -67,6 +69,22 @@ class Guests:
             raise TaskRunnerStartError(_unable(f"worker {worker}", error))
         if not self._opened.temporary:
             self._compare(environments)
+
+    def _check_pythons(self) -> None:
+        """Compare the versions of Python before anything is sent: a process with another one may not survive that."""
+        versions = self._client.get_versions()
+        address = self._client.scheduler.address
+        there = {f"scheduler {address}": versions["scheduler"]}
+        there.update((f"worker {worker}", found) for worker, found in versions["workers"].items())
+        mine = ".".join(platform.python_version_tuple()[:2])
+        for who, found in there.items():
+            theirs = str(dict((found or {}).get("host", ())).get("python", mine))
+            if ".".join(theirs.split(".")[:2]) != mine:
+                raise TaskRunnerStartError(
+                    f"The Dask {who} cannot run the tasks of this flow: it has Python {'.'.join(theirs.split('.')[:3])}, "
+                    f"and this process has Python {platform.python_version()}. Functions travel as byte code, so all "
+                    f"need the same minor version: use Python {mine} there."
+                )
 
     def _check_scheduler(self) -> None:
         """Dask's scheduler reads what is sent to it, so it needs the same packages as the workers."""
