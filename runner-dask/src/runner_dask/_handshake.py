@@ -80,10 +80,11 @@ class Guests:
         for who, found in there.items():
             theirs = str(dict((found or {}).get("host", ())).get("python", mine))
             if ".".join(theirs.split(".")[:2]) != mine:
+                version = ".".join(theirs.split(".")[:3])
                 raise TaskRunnerStartError(
-                    f"The Dask {who} cannot run the tasks of this flow: it has Python {'.'.join(theirs.split('.')[:3])}, "
-                    f"and this process has Python {platform.python_version()}. Functions travel as byte code, so all "
-                    f"need the same minor version: use Python {mine} there."
+                    f"The Dask {who} cannot run the tasks of this flow: it has Python {version}, and this process "
+                    f"has Python {platform.python_version()}. Functions travel as byte code, so all need the same minor "
+                    f"version: use Python {mine} there."
                 )
 
     def _check_scheduler(self) -> None:
