@@ -83,8 +83,8 @@ class Guests:
                 version = ".".join(theirs.split(".")[:3])
                 raise TaskRunnerStartError(
                     f"The Dask {who} cannot run the tasks of this flow: it has Python {version}, and this process "
-                    f"has Python {platform.python_version()}. Functions travel as byte code, so all need the same minor "
-                    f"version: use Python {mine} there."
+                    f"has Python {platform.python_version()}. Functions travel as byte code, so all need the same "
+                    f"minor version: use Python {mine} there."
                 )
 
     def _check_scheduler(self) -> None:
