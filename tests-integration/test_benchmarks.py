@@ -14,7 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ["sequential", "concurrent", "waiting", "chain", "grid", "sleeping", "kept", "values", "starting"]
+NAMES = [
+    "sequential",
+    "concurrent",
+    "waiting",
+    "chain",
+    "grid",
+    "sleeping",
+    "kept",
+    "values",
+    "starting",
+    "dask-tasks",
+    "dask-chains",
+    "dask-kept",
+    "dask-starting",
+]
 FIGURES = [
     "sequential",
     "concurrent",
@@ -33,6 +47,10 @@ FIGURES = [
     "import",
     "process",
     "process-info",
+    "dask-tasks",
+    "dask-chains",
+    "dask-kept",
+    "dask-process",
 ]
 FOR_INFORMATION = {"chain-one-by-one", "grid-one-by-one", "values-window-given-back", "process-info"}
 BROKEN = """
