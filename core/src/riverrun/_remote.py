@@ -24,6 +24,7 @@ from riverrun._endings import failed, not_taken
 from riverrun._futures import TaskFuture
 from riverrun._inputs import Slot
 from riverrun._kept import LARGE, Kept, Put, Recipe, digest_if_large, size_of
+from riverrun.abc import CancellingTaskExecutor
 from riverrun.exceptions import CrashedRun
 from riverrun.states import PENDING, Cancelled, Crashed, Elsewhere
 
@@ -144,12 +145,13 @@ class Remote:
 
     def withdraw(self, sent: Sent) -> bool:
         """Withdraw an attempt that has not begun; when the flow run is stopped, all of them are asked for at once."""
-        together = getattr(self.executor, "cancel_together", None)  # an executor may have it: thousands may be waiting
-        if self.home.closed is None or together is None:
-            return self.executor.cancel(sent.handle)
-        if self._stopped is None:
-            handles = [job.handle.handle for job in reversed(list(self.home.live.values())) if type(job.handle) is Sent]
-            withdrawn = {id(handle) for handle in together(handles)}
+        executor = self.executor
+        if self.home.closed is None or not isinstance(executor, CancellingTaskExecutor):
+            return executor.cancel(sent.handle)
+        if self._stopped is None:  # thousands may be waiting there
+            attempts = [job.handle for job in reversed(list(self.home.live.values()))]
+            handles = [attempt.handle for attempt in attempts if type(attempt) is Sent]
+            withdrawn = {id(handle) for handle in executor.cancel_together(handles)}
             self._stopped = {id(handle): (handle, id(handle) in withdrawn) for handle in handles}
         known = self._stopped.get(id(sent.handle))
         return self.executor.cancel(sent.handle) if known is None else known[1]

@@ -169,6 +169,15 @@ class RemoteTaskExecutor(Protocol):
         ...
 
 
+@runtime_checkable
+class CancellingTaskExecutor(Protocol):
+    """Capability of a `RemoteTaskExecutor`: many calls are withdrawn at once, when a flow run is stopped."""
+
+    def cancel_together(self, handles: list[Any], /) -> list[Any]:
+        """Withdraw calls; give the handles of those of which it is certain that they have not begun."""
+        ...
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=False)
 class TaskRunner(Options, abc.ABC):
     """A recipe for a task executor: configuration only, immutable, comparable, picklable, usable by several flow runs.
