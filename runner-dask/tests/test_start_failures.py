@@ -144,10 +144,10 @@ def test_cluster_kwargs_that_do_not_fit(kwargs, text, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_start_that_fails_leaves_no_thread():
+def test_a_start_that_fails_leaves_no_thread(wait_until):
     before = threading.active_count()
     failure_of(DaskTaskRunner(cluster_kwargs={**ONE, "host": "192.0.2.77", "dashboard_address": None}))
-    assert threading.active_count() <= before
+    wait_until(lambda: threading.active_count() <= before, "the threads have ended")
 
 
 def test_a_class_that_raises():
