@@ -118,7 +118,7 @@ def dask_kept(sizes: Sizes) -> list[Figure]:
             float(python(script, "dask-kept", count, folder=HERE)),
             float(python(script, "raw-dask-kept", count, folder=HERE)),
         )
-        for _ in range(max(1, sizes.rounds // 2))
+        for _ in range(max(2, sizes.rounds // 2))
     ]
     ours, raw = [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
     what = f"memory kept of each finished task run, {sizes.dask_kept:,} of them, Dask"

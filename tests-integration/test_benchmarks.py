@@ -67,6 +67,7 @@ sys.argv = ["run.py", "--quick", "--only", "sequential", "--only", "waiting"]
 sys.exit(run.main())
 """
 
+pytestmark = pytest.mark.timeout(240)  # a quick run of everything starts a dozen clusters
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc/self/status")
 
 
@@ -74,7 +75,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memor
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=220, check=False)
 
     return run
 
