@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coroutines import sleeping
-from dask_clusters import dask_chains, dask_kept, dask_starting, dask_tasks
+from dask_clusters import dask_chains, dask_kept, dask_scheduler, dask_starting, dask_tasks
 from memory import kept, values
 from processes import starting
 from threads import chain, concurrent, grid, sequential, waiting
@@ -28,5 +28,6 @@ BENCHMARKS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "dask-tasks": dask_tasks,
     "dask-chains": dask_chains,
     "dask-kept": dask_kept,
+    "dask-scheduler": dask_scheduler,
     "dask-starting": dask_starting,
 }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import json
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from figures import Figure
+from fresh_process import status
 from processes import compiled_in
 from riverrun import flow, task
 from timing import each, in_turn, python
@@ -123,6 +128,68 @@ def dask_kept(sizes: Sizes) -> list[Figure]:
     ours, raw = [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
     what = f"memory kept of each finished task run, {sizes.dask_kept:,} of them, Dask"
     return [Figure("dask-kept", what, "bytes", ours, raw, "ratio", 0.2)]
+
+
+@contextmanager
+def cluster_of_programs() -> Iterator[tuple[str, int]]:
+    """Start `dask scheduler` and `dask worker`; give the address, and the id of the scheduler's process."""
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        file = Path(folder, "scheduler.json")
+
+        def start(*arguments: str) -> int:
+            quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            program = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1", "--no-dashboard"]
+            process = stack.enter_context(subprocess.Popen(program, cwd=folder, **quiet))
+            stack.callback(process.kill)
+            return process.pid
+
+        scheduler = start("scheduler", "--port", "0", "--scheduler-file", str(file))
+        end = time.monotonic() + 60
+        while not (file.exists() and file.read_text(encoding="utf-8")):
+            if time.monotonic() > end:
+                raise RuntimeError("`dask scheduler` did not start within 60 s.")
+            time.sleep(0.05)
+        address = json.loads(file.read_text(encoding="utf-8"))["address"]
+        start("worker", address, "--nthreads", "2", "--no-nanny")
+        yield address, scheduler
+
+
+def dask_scheduler(sizes: Sizes) -> list[Figure]:
+    """What a scheduler keeps of flow runs that are over; beside as many raw clients that come, work and go."""
+    from distributed import Client
+    from riverrun.task_runners import DaskTaskRunner
+
+    flow_runs, count = sizes.dask_flow_runs
+
+    def nothing(_: object) -> None:
+        """Do nothing; the workers cannot import this module, and so it travels."""
+
+    noop = task(nothing)
+
+    def ours(address: str) -> None:
+        @flow(task_runner=DaskTaskRunner(address=address))
+        def many() -> None:
+            noop.map(range(count)).result()
+
+        many()
+
+    def raw(address: str) -> None:
+        with Client(address, set_as_default=False) as client:
+            client.gather(client.map(nothing, range(count), pure=False))
+
+    def grown(once: Callable[[str], None]) -> float:
+        with cluster_of_programs() as (address, scheduler):
+            with Client(address, set_as_default=False) as client:
+                client.wait_for_workers(1, timeout=60)
+            before = status("VmRSS", scheduler)
+            for _ in range(flow_runs):
+                once(address)
+            return (status("VmRSS", scheduler) - before) / 1e6
+
+    what = f"growth of a Dask scheduler, {flow_runs} flow runs of {count:,} no-op tasks"
+    pairs = [(grown(ours), grown(raw)) for _ in range(2)]
+    mine, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return [Figure("dask-scheduler", what, "MB", mine, theirs, "value", 20.0, strictly=True)]
 
 
 def dask_starting(sizes: Sizes) -> list[Figure]:

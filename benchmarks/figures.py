@@ -28,6 +28,7 @@ class Sizes:
     dask_tasks: int
     dask_chains: tuple[int, int]
     dask_kept: int
+    dask_flow_runs: tuple[int, int]
 
     def with_rounds(self, rounds: int) -> Sizes:
         """Give the same counts, each taken so many times."""
@@ -48,6 +49,7 @@ FULL = Sizes(
     dask_tasks=5_000,
     dask_chains=(20, 100),
     dask_kept=100_000,
+    dask_flow_runs=(50, 1_000),
 )
 QUICK = Sizes(
     quick=True,
@@ -63,6 +65,7 @@ QUICK = Sizes(
     dask_tasks=200,
     dask_chains=(2, 20),
     dask_kept=2_000,
+    dask_flow_runs=(2, 100),
 )
 
 

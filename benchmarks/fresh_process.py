@@ -33,17 +33,17 @@ class Future(Protocol):
         ...
 
 
-def status(field: str) -> int:
-    """Give a field of /proc/self/status, in bytes."""
-    source = Path("/proc/self/status")
+def status(field: str, process: int | str = "self") -> int:
+    """Give a field of /proc/self/status, or of another process's, in bytes."""
+    source = Path(f"/proc/{process}/status")
     if not source.exists():
-        msg = "The figures of memory need Linux: they are read from /proc/self/status."
+        msg = "The figures of memory need Linux: they are read from /proc."
         raise RuntimeError(msg)
     for line in source.read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name == field:
             return int(value.split()[0]) * 1024
-    msg = f"/proc/self/status has no {field}."
+    msg = f"{source} has no {field}."
     raise RuntimeError(msg)
 
 

@@ -27,6 +27,7 @@ NAMES = [
     "dask-tasks",
     "dask-chains",
     "dask-kept",
+    "dask-scheduler",
     "dask-starting",
 ]
 FIGURES = [
@@ -50,6 +51,7 @@ FIGURES = [
     "dask-tasks",
     "dask-chains",
     "dask-kept",
+    "dask-scheduler",
     "dask-process",
 ]
 FOR_INFORMATION = {"chain-one-by-one", "grid-one-by-one", "values-window-given-back", "process-info"}

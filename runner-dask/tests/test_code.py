@@ -152,7 +152,6 @@ def test_other_versions_are_told_once_for_each_flow_run(dask_scheduler, processe
     assert f"cloudpickle  {version('cloudpickle')}" in done.err
 
 
-@pytest.mark.xfail(strict=True, reason="Dask's client prints a VersionMismatchWarning with a table of its own")
 def test_dask_does_not_tell_them_again(dask_scheduler, processes, run_script, tmp_path):
     fake_distribution(tmp_path / "other", "cloudpickle", "2.4711")
     start_worker(dask_scheduler, processes, tmp_path, PYTHONPATH=str(tmp_path / "other"))

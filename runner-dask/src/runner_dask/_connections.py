@@ -10,7 +10,7 @@ from riverrun.exceptions import TaskRunnerStartError
 
 from runner_dask._handles import ClusterHandle
 from runner_dask._limits import Call, Overdue
-from runner_dask._quiet import quiet_loop
+from runner_dask._quiet import quiet_loop, versions_told_by_us
 from runner_dask._reports import performance_reported
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def _client(target: Any, timeout: float, kwargs: dict[str, Any]) -> Any:
 
     client: Any = Client.__new__(Client)
     try:
-        client.__init__(target, timeout=max(timeout, 0.1), set_as_default=False, **kwargs)
+        with versions_told_by_us():
+            client.__init__(target, timeout=max(timeout, 0.1), set_as_default=False, **kwargs)
     except BaseException:
         # A client that cannot connect leaves the thread of its event loop running, and nobody has the object.
         with suppress(Exception):

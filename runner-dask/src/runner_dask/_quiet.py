@@ -1,9 +1,10 @@
-"""Dask's own log records, silenced where a message of ours says the same to the user, and better."""
+"""Dask's own log records and warnings, silenced where a message of ours says the same to the user, and better."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -73,3 +74,43 @@ def quiet_loop(loop: Any) -> Any:
     """
     asyncio_loop = getattr(loop, "asyncio_loop", None)
     return quiet_thread(getattr(asyncio_loop, "_thread_id", None))
+
+
+class _ToldByUs:
+    """The filter for Dask's warning about other versions: there while one of our clients connects."""
+
+    def __init__(self) -> None:
+        self._connecting = 0
+        self._entry: Any = None
+
+    def enter(self) -> None:
+        from distributed.versions import VersionMismatchWarning
+
+        with _lock:
+            self._connecting += 1
+            if self._connecting == 1:
+                warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+                self._entry = warnings.filters[0]
+
+    def leave(self) -> None:
+        with _lock:
+            self._connecting -= 1
+            if not self._connecting and self._entry in warnings.filters:
+                warnings.filters.remove(self._entry)  # type: ignore[attr-defined] - a list, whatever its stub says
+
+
+_told_by_us = _ToldByUs()
+
+
+@contextmanager
+def versions_told_by_us() -> Iterator[None]:
+    """Drop Dask's table of other versions: ours comes a moment later.
+
+    It warns from the event loop's thread, so that this is for all threads; `warnings.catch_warnings` would put back a
+    list of filters which others may have changed meanwhile.
+    """
+    _told_by_us.enter()
+    try:
+        yield
+    finally:
+        _told_by_us.leave()

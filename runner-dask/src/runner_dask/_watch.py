@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import TYPE_CHECKING, Any
 
+from dask.utils import key_split
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from runner_dask._by_value import ByValue
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 REPORTED = "Reported"
 """The name of the exception class that a call raises if it has told the client itself how it ended."""
+FEW = 1000  # tasks on a scheduler: so long as it has no more, looking for garbage takes it some hundredths of a second
 AFTERGLOW = 60.0  # seconds after a flow run's end in which calls that were given up may still report, to nobody
 
 
@@ -232,7 +235,15 @@ class Watch(ByValue, SchedulerPlugin):
             self.scheduler.remove_plugin(name=self.name)
         for wait in self.waits:
             wait.cancel()
+        self.keys = set()  # a set that was large stays so, and the call below keeps this object for a minute
         self._drop_topics()
+        # Dask remembers what the last 100,000 keys begin with, and so these keys, ours among them. It is only a memory.
+        if (clear := getattr(key_split, "cache_clear", None)) is not None:
+            clear()
+        # The graphs that we sent are in reference cycles of Dask's, and its garbage collector is set to come seldom:
+        # those of many flow runs would gather. A scheduler with much else in it is not stopped for that.
+        if len(self.scheduler.tasks) < FEW:
+            gc.collect()
         # A call that was given up may still report, which makes the topic anew.
         asyncio.get_running_loop().call_later(AFTERGLOW, self._drop_topics)
 
