@@ -6,7 +6,6 @@ import traceback
 from types import FunctionType
 
 import cloudpickle
-
 import pytest
 from riverrun._by_value import dumps
 

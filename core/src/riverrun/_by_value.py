@@ -72,7 +72,7 @@ def _pickler() -> Callable[[io.BytesIO], Any]:
         make, arguments = reduced[CodeType](code)
         return _from_file, (code.co_filename, make, arguments)
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc] - it ships no types
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
         dispatch_table: ClassVar[Any] = ChainMap({CodeType: with_file}, reduced)
 
     return Pickler

@@ -96,7 +96,7 @@ class _ToldByUs:
         with _lock:
             self._connecting -= 1
             if not self._connecting and self._entry in warnings.filters:
-                warnings.filters.remove(self._entry)  # type: ignore[attr-defined] - a list, whatever its stub says
+                warnings.filters.remove(self._entry)  # type: ignore[attr-defined]  # a list, whatever its stub says
 
 
 _told_by_us = _ToldByUs()
