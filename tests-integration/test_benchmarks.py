@@ -24,6 +24,7 @@ NAMES = [
     "kept",
     "values",
     "starting",
+    "crowded",
     "dask-tasks",
     "dask-chains",
     "dask-kept",
@@ -47,12 +48,14 @@ FIGURES = [
     "import",
     "process",
     "process-info",
+    "crowded",
+    "crowded-by-name",
     "dask-tasks",
     "dask-chains",
     "dask-kept",
     "dask-process",
 ]
-FOR_INFORMATION = {"chain-one-by-one", "grid-one-by-one", "values-window-given-back", "process-info"}
+FOR_INFORMATION = {"chain-one-by-one", "grid-one-by-one", "values-window-given-back", "process-info", "crowded-by-name"}
 BROKEN = """
 import sys
 

@@ -72,9 +72,7 @@ def test_one_whose_entry_point_names_nothing(
     runners = {"bad": "bad_plugin:Bad", "worse": "worse_plugin:Bad"}
     environment.install(good, wheel("runner-bad", runners, {"bad_plugin": "class Good: pass\n"}, version="0.9"))
     undisturbed(environment)
-    nothing = (
-        "its entry point `bad = bad_plugin:Bad` names nothing: module 'bad_plugin' has no attribute 'Bad'."
-    )
+    nothing = "its entry point `bad = bad_plugin:Bad` names nothing: module 'bad_plugin' has no attribute 'Bad'."
     assert broken(environment, f"{LOADED}{nothing}") == "\n"
     no_module = (
         "its entry point `worse = worse_plugin:Bad` names the module `worse_plugin`, which does not exist. "

@@ -61,9 +61,7 @@ def test_an_allow_list_in_the_file_is_obeyed_as_well(rivals: Environment):
     rivals.runs_on("twin")
     first, second = rivals.listed("twin")
     assert first.problem == ""
-    assert second.problem == (
-        f"not among the plugins that [tool.riverrun] of {rivals.work / 'pyproject.toml'} allows"
-    )
+    assert second.problem == (f"not among the plugins that [tool.riverrun] of {rivals.work / 'pyproject.toml'} allows")
 
 
 def test_plugins_that_are_switched_off_are_not_imported(rivals: Environment, wheel: MakeWheel):

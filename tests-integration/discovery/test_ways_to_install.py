@@ -48,9 +48,7 @@ def test_an_editable_install(environment: Environment, project: Path, clean_star
     # An edit counts, without another install.
     (project / "src" / "runner_mine" / "__init__.py").write_text("raise OSError('work in progress')\n")
     (row,) = environment.listed("mine")
-    assert row.problem == (
-        "The task runner `mine` of runner-mine 0.1.dev0 cannot be loaded: OSError: work in progress"
-    )
+    assert row.problem == ("The task runner `mine` of runner-mine 0.1.dev0 cannot be loaded: OSError: work in progress")
     environment.runs_on("sequential")
     environment.pip("uninstall", "--yes", "runner-mine")
     assert environment.listed("mine") == []
