@@ -23,6 +23,8 @@ TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.27"]
 TEST_DASK = ["bokeh>=3.1", "cryptography>=42", "dask[array,dataframe]", "psutil>=5.8"]
 TEST_DASK_SMOKE = ["psutil>=5.8"]  # what its conftest imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
+EDITABLE = ["editables>=0.5", "hatchling>=1.27,<2"]  # what an editable install of a project with hatchling needs
+UV = ["uv>=0.5"]
 LINT = ["ruff==0.17.6"]
 LAYERS = ["import-linter==2.16"]
 TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
@@ -152,7 +154,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def integration(session: nox.Session) -> None:
     """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
-    install(session, *TEST)
+    install(session, *TEST, *EDITABLE, *UV)
     # A folder from which `pip install --no-index` can install Riverrun with all that it needs.
     wheelhouse = Path(session.virtualenv.location, "wheelhouse").resolve()
     shutil.rmtree(wheelhouse, ignore_errors=True)

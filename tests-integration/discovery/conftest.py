@@ -208,9 +208,16 @@ class Environment:
         done = self.run("runners", **variables)
         assert (done.returncode, done.stderr) == (0, "")
         header, *lines = done.stdout.splitlines()
-        starts = [header.index(field.replace("class_path", "class").upper()) for field in Row._fields]
-        ends = [*starts[1:], None]
-        rows = [Row(*(line[start:end].strip() for start, end in zip(starts, ends, strict=True))) for line in lines]
+        # A column in which no line has anything is left out.
+        titles = {field: field.replace("class_path", "class").upper() for field in Row._fields}
+        shown = [field for field in Row._fields if titles[field] in header.split()]
+        starts = [header.index(titles[field]) for field in shown]
+        columns = [slice(*ends) for ends in zip(starts, [*starts[1:], None], strict=True)]
+        nothing = Row(*[""] * len(Row._fields))
+        rows = [
+            nothing._replace(**{field: line[column].strip() for field, column in zip(shown, columns, strict=True)})
+            for line in lines
+        ]
         return [row for row in rows if row.name == name]
 
     def start_up(self) -> StartUp:
