@@ -442,8 +442,8 @@ def test_two_runners_of_one_name_that_are_both_excluded_are_both_named(
     install("other-slurm", {"slurm": "other_plugin:OtherSlurm"}, {"other_plugin": runner_source("OtherSlurm")})
     monkeypatch.setenv("RIVERRUN_PLUGINS", "mpi")
     assert message_of(lambda: _plugins.get("slurm"), TaskRunnerNotFound) == (
-        "The task runner `slurm` of other-slurm 1.0 and runner-slurm 1.0 are not among the plugins that "
-        "RIVERRUN_PLUGINS allows. To allow it, add `other-slurm` or `runner-slurm` to RIVERRUN_PLUGINS."
+        "The task runners `slurm` of other-slurm 1.0 and runner-slurm 1.0 are not among the plugins that "
+        "RIVERRUN_PLUGINS allows. To allow one, add `other-slurm` or `runner-slurm` to RIVERRUN_PLUGINS."
     )
 
 

@@ -33,17 +33,19 @@ def switched_off(offer: Offer) -> str:
     return f"not among the plugins that {settings.sources['plugins']} allows"
 
 
-def refusal(offers: Sequence[Offer]) -> str:
+def refusal(kind: str, offers: Sequence[Offer]) -> str:
     """Say that none of these may be used, and what lets them through.
 
     Args:
-        offers: plugins of one name, all of them switched off.
+        kind: what they are, such as "task runner".
+        offers: plugins of one kind and name, all of them switched off.
 
     Returns:
-        A text that goes on after the name: "runner-slurm 1.0 is switched off by ...".
+        The text of an error.
     """
-    who = f"{' and '.join(map(str, offers))} {'is' if len(offers) == 1 else 'are'}"
-    return f"{who} {switched_off(offers[0])}. {_way_out(offers)}"
+    subject, verb = (f"The {kind}", "is") if len(offers) == 1 else (f"The {kind}s", "are")
+    who = " and ".join(map(str, offers))
+    return f"{subject} `{offers[0].name}` of {who} {verb} {switched_off(offers[0])}. {_way_out(offers)}"
 
 
 def _way_out(offers: Sequence[Offer]) -> str:
@@ -54,4 +56,5 @@ def _way_out(offers: Sequence[Offer]) -> str:
         return f"To switch plugins on, {how}."
     source = settings.sources["plugins"]
     names = " or ".join(f"`{offer.distribution}`" for offer in offers)
-    return f"To allow it, add {names} to {source if source in _settings.VARIABLES else f'`plugins` in {source}'}."
+    what = "it" if len(offers) == 1 else "one"
+    return f"To allow {what}, add {names} to {source if source in _settings.VARIABLES else f'`plugins` in {source}'}."
