@@ -468,27 +468,27 @@ def test_broken_metadata_of_one_distribution_stop_no_other(install: Install, slu
 
 
 def test_plugins_of_every_kind_obey_the_same_settings(install: Install, monkeypatch: pytest.MonkeyPatch):
-    def offered(group: str) -> dict[str, str]:
-        return {offer.full_name: _allowed.switched_off(offer) for offer in _offers.scan(group)}
+    def offered(kind: str) -> dict[str, str]:
+        return {offer.full_name: _allowed.switched_off(offer) for offer in _offers.scan(kind)}
 
     folder = install("diary", {"diary": "diary_runner:Diary"})
     points = folder / "diary-1.0.dist-info" / "entry_points.txt"
-    # In a group that is not for task runners, the names of ours are free.
-    points.write_text(f"{points.read_text()}[riverrun.diaries]\npaper = diary:Paper\ndask = diary:Dask\n")
-    assert offered("riverrun.diaries") == {"diary:paper": "", "diary:dask": ""}
-    assert "diary:diary" in offered("riverrun.task_runners")
+    # Among what are no task runners, the names of ours are free.
+    points.write_text(f"{points.read_text()}[riverrun.observers]\npaper = diary:Paper\ndask = diary:Dask\n")
+    assert offered("observer") == {"diary:paper": "", "diary:dask": ""}
+    assert "diary:diary" in offered("task runner")
     monkeypatch.setenv("RIVERRUN_PLUGINS", "diary:paper")
     excluded = "not among the plugins that RIVERRUN_PLUGINS allows"
-    assert offered("riverrun.diaries") == {"diary:paper": "", "diary:dask": excluded}
+    assert offered("observer") == {"diary:paper": "", "diary:dask": excluded}
     monkeypatch.setenv("RIVERRUN_DISABLE_PLUGINS", "yes")
-    assert set(offered("riverrun.diaries").values()) == {"switched off by RIVERRUN_DISABLE_PLUGINS"}
+    assert set(offered("observer").values()) == {"switched off by RIVERRUN_DISABLE_PLUGINS"}
 
 
 def test_what_comes_with_riverrun_is_never_switched_off(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RIVERRUN_DISABLE_PLUGINS", "1")
     monkeypatch.setenv("RIVERRUN_PLUGINS", "mpi")
     for distribution in ("core", "runner-dask", "runner_sequential"):
-        assert not _allowed.switched_off(_offers.Offer("paper", "paper:Paper", distribution, group="riverrun.diaries"))
+        assert not _allowed.switched_off(_offers.Offer("paper", "paper:Paper", distribution, kind="observer"))
 
 
 def test_metadata_that_only_mention_riverrun_are_not_parsed(install: Install):

@@ -33,19 +33,19 @@ def switched_off(offer: Offer) -> str:
     return f"not among the plugins that {settings.sources['plugins']} allows"
 
 
-def refusal(kind: str, offers: Sequence[Offer]) -> str:
+def refusal(offers: Sequence[Offer]) -> str:
     """Say that none of these may be used, and what lets them through.
 
     Args:
-        kind: what they are, such as "task runner".
         offers: plugins of one kind and name, all of them switched off.
 
     Returns:
         The text of an error.
     """
-    subject, verb = (f"The {kind}", "is") if len(offers) == 1 else (f"The {kind}s", "are")
+    first = offers[0]
+    subject, verb = (f"The {first.kind}", "is") if len(offers) == 1 else (f"The {first.kind}s", "are")
     who = " and ".join(map(str, offers))
-    return f"{subject} `{offers[0].name}` of {who} {verb} {switched_off(offers[0])}. {_way_out(offers)}"
+    return f"{subject} `{first.name}` of {who} {verb} {switched_off(first)}. {_way_out(offers)}"
 
 
 def _way_out(offers: Sequence[Offer]) -> str:

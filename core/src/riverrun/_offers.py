@@ -2,9 +2,9 @@
 
 ::
 
-    a task runner of ours ("dask")   -> OURS: a table, so that no metadata is read
-    any other ("slurm", "d:n")       -> scan(): entry points of the group `riverrun.task_runners`
-    other kinds of plugins           -> scan("riverrun....."): the same, for their group
+    a runner of ours ("dask")          -> OURS: a table, so that no metadata is read
+    any other runner ("slurm", "d:n")  -> scan(): entry points of the group `riverrun.task_runners`
+    any observer                       -> scan(OBSERVER): entry points of the group `riverrun.observers`
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
-TASK_RUNNERS = "riverrun.task_runners"
-"""The group of entry points that name task runners."""
+TASK_RUNNER, OBSERVER = "task runner", "observer"
+GROUPS = {TASK_RUNNER: "riverrun.task_runners", OBSERVER: "riverrun.observers"}
+"""The groups of entry points, by what they name."""
 
 
 class Offer(NamedTuple):
@@ -26,7 +27,8 @@ class Offer(NamedTuple):
     version: str = ""
     problem: str = ""
     """Why nothing of this distribution can be used."""
-    group: str = TASK_RUNNERS
+    kind: str = TASK_RUNNER
+    """What it is that is offered."""
 
     @property
     def module(self) -> str:
@@ -74,7 +76,7 @@ def is_ours(offer: Offer) -> bool:
 
 
 def _takes_our_name(offer: Offer) -> bool:
-    return offer.group == TASK_RUNNERS and offer.name in OURS
+    return offer.kind == TASK_RUNNER and offer.name in OURS
 
 
 def is_importable(offer: Offer) -> bool:
@@ -98,15 +100,15 @@ def version_of(distribution: str) -> str:
 _scanned: dict[tuple[str, ...], tuple[Offer, ...]] = {}
 
 
-def scan(group: str = TASK_RUNNERS, *, warn: bool = True) -> tuple[Offer, ...]:
-    """Read what every distribution on `sys.path` offers; this happens once, for all groups.
+def scan(kind: str = TASK_RUNNER, *, warn: bool = True) -> tuple[Offer, ...]:
+    """Read what every distribution on `sys.path` offers; this happens once, for all kinds.
 
     Args:
-        group: the kind of plugin, as its group of entry points.
+        kind: what is looked for: `TASK_RUNNER` or `OBSERVER`.
         warn: whether to report distributions that take a name of Riverrun's.
 
     Returns:
-        The offers of that group, Riverrun's own included, sorted by name and distribution.
+        The offers of that kind, Riverrun's own included, sorted by name and distribution.
     """
     # A change of sys.path (a notebook, the command line) may bring others, so the answer belongs to one sys.path.
     path = tuple(sys.path)
@@ -118,7 +120,7 @@ def scan(group: str = TASK_RUNNERS, *, warn: bool = True) -> tuple[Offer, ...]:
                 import warnings
 
                 warnings.warn(shadowing(offer), stacklevel=4)
-    return tuple(offer for offer in _scanned[path] if offer.group == group)
+    return tuple(offer for offer in _scanned[path] if offer.kind == kind)
 
 
 def shadowing(offer: Offer) -> str:
@@ -139,20 +141,20 @@ def _read_all() -> tuple[Offer, ...]:
         except (OSError, UnicodeDecodeError):  # somebody else's broken metadata: whether it is for us nobody can say
             continue
         # Only what has a group of ours is parsed: a mistake in somebody else's entry points is not our business.
-        if text and (groups := [line.strip("[] ") for line in text.splitlines() if line.startswith("[riverrun.")]):
-            offers.update(dict.fromkeys(_offers_of(distribution, text, groups)))
+        if text and (kinds := {group: kind for kind, group in GROUPS.items() if f"[{group}]" in text}):
+            offers.update(dict.fromkeys(_offers_of(distribution, text, kinds)))
     return tuple(sorted(offers))
 
 
-def _offers_of(distribution: Any, text: str, groups: list[str]) -> list[Offer]:
+def _offers_of(distribution: Any, text: str, kinds: dict[str, str]) -> list[Offer]:
     from importlib_metadata import distribution as first_on_path
 
     try:
         name, version = distribution.name or "", distribution.version or ""
         if first_on_path(name).read_text("entry_points.txt") != text:  # an older copy, further down on sys.path
             return []
-        entries = [entry for entry in distribution.entry_points if entry.group in groups]
+        entries = [entry for entry in distribution.entry_points if entry.group in kinds]
     except Exception as error:  # noqa: BLE001 - metadata can be broken in many ways, and must not stop the others
         problem = f"its metadata in {distribution.locate_file('')} cannot be read ({type(error).__name__}: {error})"
-        return [Offer("?", "", "?", "", problem, group) for group in groups]
-    return [Offer(entry.name, entry.value, name, version, "", entry.group) for entry in entries]
+        return [Offer("?", "", "?", "", problem, kind) for kind in kinds.values()]
+    return [Offer(entry.name, entry.value, name, version, "", kinds[entry.group]) for entry in entries]

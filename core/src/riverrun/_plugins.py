@@ -187,7 +187,7 @@ def _chosen(distribution: str, name: str) -> Offer:
 def _only_one(offers: list[Offer], what: str) -> Offer:
     allowed = [offer for offer in offers if not switched_off(offer)]
     if not allowed:
-        raise TaskRunnerNotFound(refusal("task runner", offers))
+        raise TaskRunnerNotFound(refusal(offers))
     if len({offer.distribution for offer in allowed}) > 1:
         choice = " or ".join(f'task_runner="{offer.full_name}"' for offer in allowed)
         raise TaskRunnerConflict(
