@@ -462,9 +462,17 @@ def test_broken_metadata_of_one_distribution_stop_no_other(install: Install, slu
     stranger = install("stranger", {}) / "stranger-1.0.dist-info"
     (stranger / "entry_points.txt").write_bytes(b"\xff\xfe[riverrun.task_runners]")
     assert repr(_plugins.get("slurm")) == "SlurmTaskRunner()"
-    problems = [row.problem for row in _listing.list_runners() if row.name == "?"]
-    assert len(problems) == 1
-    assert problems[0].startswith(f"its metadata in {folder} cannot be read (")
+    (row,) = [row for row in _listing.list_runners() if row.name == "?"]
+    assert row.distribution == "runner-broken"
+    assert row.problem.startswith(f"its metadata in {metadata} cannot be read (")
+
+
+def test_metadata_without_the_name_of_their_distribution_are_told_by_their_folder(install: Install):
+    metadata = install("runner-half", {"half": "half_plugin:Half"}) / "runner_half-1.0.dist-info"
+    (metadata / "METADATA").unlink()
+    (row,) = [row for row in _listing.list_runners() if row.name == "?"]
+    assert row.distribution == "runner-half"
+    assert row.problem.startswith(f"its metadata in {metadata} cannot be read (")
 
 
 def test_plugins_of_every_kind_obey_the_same_settings(install: Install, monkeypatch: pytest.MonkeyPatch):

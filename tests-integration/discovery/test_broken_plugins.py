@@ -120,10 +120,11 @@ def test_one_whose_metadata_cannot_be_read(
     environment: Environment, wheel: MakeWheel, good: Path, undisturbed: Callable
 ):
     environment.install(good, wheel("runner-bad", {"bad": "bad_plugin:Bad"}, {"bad_plugin": ""}, version="0.9"))
-    points = environment.site_packages / "runner_bad-0.9.dist-info" / "entry_points.txt"
-    points.write_text("[riverrun.task_runners]\nno equals sign here\n")
+    metadata = environment.site_packages / "runner_bad-0.9.dist-info"
+    (metadata / "entry_points.txt").write_text("[riverrun.task_runners]\nno equals sign here\n")
     undisturbed(environment)
     (row,) = environment.listed("?")
-    assert row.problem.startswith(f"its metadata in {environment.site_packages} cannot be read (")
+    assert row.distribution == "runner-bad"
+    assert row.problem.startswith(f"its metadata in {metadata} cannot be read (")
     assert environment.run("runners", "--check").returncode == 1
     assert environment.hello("bad").returncode == 2  # whose it is, and what it is called, nobody can say

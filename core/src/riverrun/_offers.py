@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NamedTuple
 
@@ -155,6 +156,9 @@ def _offers_of(distribution: Any, text: str, kinds: dict[str, str]) -> list[Offe
             return []
         entries = [entry for entry in distribution.entry_points if entry.group in kinds]
     except Exception as error:  # noqa: BLE001 - metadata can be broken in many ways, and must not stop the others
-        problem = f"its metadata in {distribution.locate_file('')} cannot be read ({type(error).__name__}: {error})"
-        return [Offer("?", "", "?", "", problem, kind) for kind in kinds.values()]
+        # Only a private attribute tells where they are; that folder's name is all that is known of the distribution.
+        folder = str(getattr(distribution, "_path", distribution.locate_file("?"))).rstrip("/")
+        problem = f"its metadata in {folder} cannot be read ({type(error).__name__}: {error})"
+        whose = normalized(os.path.basename(folder).partition("-")[0])
+        return [Offer("?", "", whose, "", problem, kind) for kind in kinds.values()]
     return [Offer(entry.name, entry.value, name, version, "", kinds[entry.group]) for entry in entries]
