@@ -23,6 +23,10 @@ TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.27"]
 TEST_DASK = ["bokeh>=3.1", "cryptography>=42", "dask[array,dataframe]", "psutil>=5.8"]
 TEST_DASK_SMOKE = ["psutil>=5.8"]  # what its conftest imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
+EDITABLE = ["editables>=0.5", "hatchling>=1.27,<2"]  # what an editable install of a project with hatchling needs
+UV = ["uv>=0.5"]
+TWINE = ["twine>=6.1"]
+VERSIONS = ["click>=8.1,<9", "packaging>=24", "tomlkit>=0.13"]  # what scripts/versions.py needs
 LINT = ["ruff==0.17.6"]
 LAYERS = ["import-linter==2.16"]
 TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
@@ -108,10 +112,18 @@ def layers(session: nox.Session) -> None:
     session.run("lint-imports", "--config", "pyproject.toml", "--no-cache", env={"PYTHONPATH": sources})
 
 
+@nox.session
+def versions(session: nox.Session) -> None:
+    """The packages carry one version and compatible ranges; `-- minor`, `-- 0.2.0` ... moves them, in all packages."""
+    session.install(*VERSIONS)
+    what = ["bump", *session.posargs] if session.posargs else ["check"]
+    session.run("python", "scripts/versions.py", *what, *PACKAGES)
+
+
 @nox.session(requires=["build"])
 def types(session: nox.Session) -> None:
     """Mypy, strict, on the sources and the public face; pyright on the public face."""
-    install(session, *TEST, *TYPES)
+    install(session, *TEST, *TYPES, *VERSIONS)
     session.run("mypy")
     if not list(ROOT.glob("core/tests/typing/*.py")):
         session.error("core/tests/typing has no file: pyright would pass without looking at anything")
@@ -138,7 +150,7 @@ def tests(session: nox.Session, package: str) -> None:
 
 def _unless_given(session: nox.Session, selected: list[str]) -> list[str]:
     """Give the tests that a session runs by itself; none where its arguments name tests."""
-    return [] if any("/tests" in argument for argument in session.posargs) else selected
+    return [] if any("/test" in argument for argument in session.posargs) else selected
 
 
 @nox.session(python=PYTHONS[0], requires=["build"])
@@ -152,13 +164,15 @@ def lowest(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def integration(session: nox.Session) -> None:
     """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
-    install(session, *TEST)
+    install(session, *TEST, *EDITABLE, *UV, *TWINE, *VERSIONS)
+    session.run("twine", "check", "--strict", *(str(file) for file in sorted(DIST.iterdir())))
     # A folder from which `pip install --no-index` can install Riverrun with all that it needs.
     wheelhouse = Path(session.virtualenv.location, "wheelhouse").resolve()
     shutil.rmtree(wheelhouse, ignore_errors=True)
     wheels = [str(wheel) for wheel in sorted(DIST.glob("*.whl"))]
     session.run("python", "-m", "pip", "download", "--quiet", "--dest", str(wheelhouse), *wheels)
-    session.run("pytest", "tests-integration", *session.posargs, env=CLEAN | {"WHEELHOUSE": str(wheelhouse)})
+    folders = {"WHEELHOUSE": str(wheelhouse), "DIST": str(DIST)}
+    session.run("pytest", *_unless_given(session, ["tests-integration"]), *session.posargs, env=CLEAN | folders)
 
 
 @nox.session(requires=["build"])

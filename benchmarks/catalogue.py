@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coroutines import sleeping
+from crowded import crowded
 from dask_clusters import dask_chains, dask_kept, dask_scheduler, dask_starting, dask_tasks
 from memory import kept, values
 from processes import starting
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "kept": kept,
     "values": values,
     "starting": starting,
+    "crowded": crowded,
     "dask-tasks": dask_tasks,
     "dask-chains": dask_chains,
     "dask-kept": dask_kept,

@@ -18,6 +18,7 @@ class Sizes:
     quick: bool
     rounds: int
     process_rounds: int
+    distributions: int
     sequential: int
     concurrent: int
     chain: int
@@ -39,6 +40,7 @@ FULL = Sizes(
     quick=False,
     rounds=5,
     process_rounds=21,
+    distributions=300,
     sequential=100_000,
     concurrent=20_000,
     chain=10_000,
@@ -55,6 +57,7 @@ QUICK = Sizes(
     quick=True,
     rounds=2,
     process_rounds=3,
+    distributions=20,
     sequential=2_000,
     concurrent=1_000,
     chain=500,

@@ -4,7 +4,7 @@
 
     run.py        what the user types: which benchmarks, how large; the table, the JSON
       catalogue   the benchmarks by name
-        threads, coroutines, memory, processes      one module for each kind of measurement
+        threads, memory, processes, crowded, ...    one module for each kind of measurement
           timing, fresh_process                     how a time, and how a process's memory, is taken
           figures                                   what a measurement becomes; how many of everything
 

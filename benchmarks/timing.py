@@ -41,10 +41,12 @@ def each(times: Sequence[float], count: int) -> list[float]:
     return [time / count * 1e6 for time in times]
 
 
-def python(*arguments: str, folder: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Run this Python in a process of its own, to its end; give what it printed."""
+def python(
+    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None, executable: str = sys.executable
+) -> str:
+    """Run a Python, this one by default, in a process of its own, to its end; give what it printed."""
     finished = subprocess.run(
-        [sys.executable, *arguments],
+        [executable, *arguments],
         cwd=folder,
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,

@@ -24,6 +24,7 @@ NAMES = [
     "kept",
     "values",
     "starting",
+    "crowded",
     "dask-tasks",
     "dask-chains",
     "dask-kept",
@@ -48,13 +49,15 @@ FIGURES = [
     "import",
     "process",
     "process-info",
+    "crowded",
+    "crowded-by-name",
     "dask-tasks",
     "dask-chains",
     "dask-kept",
     "dask-scheduler",
     "dask-process",
 ]
-FOR_INFORMATION = {"chain-one-by-one", "grid-one-by-one", "values-window-given-back", "process-info"}
+FOR_INFORMATION = {"chain-one-by-one", "grid-one-by-one", "values-window-given-back", "process-info", "crowded-by-name"}
 BROKEN = """
 import sys
 

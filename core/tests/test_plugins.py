@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from riverrun import _listing, _plugins
+from riverrun import _allowed, _listing, _offers, _plugins
 from riverrun._settings import override
 from riverrun.abc import Concurrency, TaskRunner
 from riverrun.exceptions import (
@@ -398,7 +398,8 @@ def test_nobody_else_can_take_a_name_of_ours(install: Install, ours: None, slurm
 def test_plugins_can_be_switched_off(ours: None, slurm: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RIVERRUN_DISABLE_PLUGINS", "1")
     assert message_of(lambda: _plugins.get("slurm"), TaskRunnerNotFound) == (
-        "The task runner `slurm` of runner-slurm 1.0 is switched off by RIVERRUN_DISABLE_PLUGINS."
+        "The task runner `slurm` of runner-slurm 1.0 is switched off by RIVERRUN_DISABLE_PLUGINS. "
+        "To switch plugins on, unset RIVERRUN_DISABLE_PLUGINS."
     )
     assert repr(_plugins.get("dask")) == "DaskTaskRunner()"
     assert "slurm_plugin" not in sys.modules
@@ -415,9 +416,35 @@ def test_an_allow_list_lets_runners_through_by_name_or_distribution(
 def test_an_allow_list_keeps_out_all_others_but_ours(ours: None, slurm: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RIVERRUN_PLUGINS", "mpi")
     assert message_of(lambda: _plugins.get("slurm"), TaskRunnerNotFound) == (
-        "The task runner `slurm` of runner-slurm 1.0 is not among the plugins that RIVERRUN_PLUGINS allows."
+        "The task runner `slurm` of runner-slurm 1.0 is not among the plugins that RIVERRUN_PLUGINS allows. "
+        "To allow it, add `runner-slurm` to RIVERRUN_PLUGINS."
     )
     assert repr(_plugins.get("dask")) == "DaskTaskRunner()"
+
+
+def test_a_runner_that_a_file_excludes_is_told_with_the_file_and_what_to_write_there(slurm: None, bare_settings: Path):
+    path = bare_settings / "pyproject.toml"
+    path.write_text("[tool.riverrun]\nplugins = ['runner-mpi']\n")
+    assert message_of(lambda: _plugins.get("slurm"), TaskRunnerNotFound) == (
+        f"The task runner `slurm` of runner-slurm 1.0 is not among the plugins that [tool.riverrun] of {path} allows. "
+        f"To allow it, add `runner-slurm` to `plugins` in [tool.riverrun] of {path}."
+    )
+    path.write_text("[tool.riverrun]\ndisable_plugins = true\n")
+    assert message_of(lambda: _plugins.get("slurm"), TaskRunnerNotFound) == (
+        f"The task runner `slurm` of runner-slurm 1.0 is switched off by [tool.riverrun] of {path}. "
+        f"To switch plugins on, set `disable_plugins` to false in [tool.riverrun] of {path}."
+    )
+
+
+def test_two_runners_of_one_name_that_are_both_excluded_are_both_named(
+    install: Install, slurm: None, runner_source: RunnerSource, monkeypatch: pytest.MonkeyPatch
+):
+    install("other-slurm", {"slurm": "other_plugin:OtherSlurm"}, {"other_plugin": runner_source("OtherSlurm")})
+    monkeypatch.setenv("RIVERRUN_PLUGINS", "mpi")
+    assert message_of(lambda: _plugins.get("slurm"), TaskRunnerNotFound) == (
+        "The task runners `slurm` of other-slurm 1.0 and runner-slurm 1.0 are not among the plugins that "
+        "RIVERRUN_PLUGINS allows. To allow one, add `other-slurm` or `runner-slurm` to RIVERRUN_PLUGINS."
+    )
 
 
 def test_an_allow_list_decides_between_two_distributions_with_one_name(
@@ -435,9 +462,47 @@ def test_broken_metadata_of_one_distribution_stop_no_other(install: Install, slu
     stranger = install("stranger", {}) / "stranger-1.0.dist-info"
     (stranger / "entry_points.txt").write_bytes(b"\xff\xfe[riverrun.task_runners]")
     assert repr(_plugins.get("slurm")) == "SlurmTaskRunner()"
-    problems = [row.problem for row in _listing.list_runners() if row.name == "?"]
-    assert len(problems) == 1
-    assert problems[0].startswith(f"its metadata in {folder} cannot be read (")
+    (row,) = [row for row in _listing.list_runners() if row.name == "?"]
+    assert row.distribution == "runner-broken"
+    assert row.problem.startswith(f"its metadata in {metadata} cannot be read (")
+
+
+def test_metadata_without_the_name_of_their_distribution_are_told_by_their_folder(install: Install):
+    metadata = install("runner-half", {"half": "half_plugin:Half"}) / "runner_half-1.0.dist-info"
+    (metadata / "METADATA").unlink()
+    (row,) = [row for row in _listing.list_runners() if row.name == "?"]
+    assert row.distribution == "runner-half"
+    assert row.problem.startswith(f"its metadata in {metadata} cannot be read (")
+
+
+def test_plugins_of_every_kind_obey_the_same_settings(install: Install, monkeypatch: pytest.MonkeyPatch):
+    def offered(kind: str) -> dict[str, str]:
+        return {offer.full_name: _allowed.switched_off(offer) for offer in _offers.scan(kind)}
+
+    folder = install("diary", {"diary": "diary_runner:Diary"})
+    points = folder / "diary-1.0.dist-info" / "entry_points.txt"
+    # Among what are no task runners, the names of ours are free.
+    points.write_text(f"{points.read_text()}[riverrun.observers]\npaper = diary:Paper\ndask = diary:Dask\n")
+    assert offered("observer") == {"diary:paper": "", "diary:dask": ""}
+    assert "diary:diary" in offered("task runner")
+    monkeypatch.setenv("RIVERRUN_PLUGINS", "diary:paper")
+    excluded = "not among the plugins that RIVERRUN_PLUGINS allows"
+    assert offered("observer") == {"diary:paper": "", "diary:dask": excluded}
+    monkeypatch.setenv("RIVERRUN_DISABLE_PLUGINS", "yes")
+    assert set(offered("observer").values()) == {"switched off by RIVERRUN_DISABLE_PLUGINS"}
+
+
+def test_what_comes_with_riverrun_is_never_switched_off(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RIVERRUN_DISABLE_PLUGINS", "1")
+    monkeypatch.setenv("RIVERRUN_PLUGINS", "mpi")
+    for distribution in ("core", "runner-dask", "runner_sequential"):
+        assert not _allowed.switched_off(_offers.Offer("paper", "paper:Paper", distribution, kind="observer"))
+
+
+def test_metadata_that_only_mention_riverrun_are_not_parsed(install: Install):
+    folder = install("stranger", {}) / "stranger-1.0.dist-info"
+    (folder / "entry_points.txt").write_text("[console_scripts]\nriverrun.task_runners no equals sign here\n")
+    assert not [offer for offer in _offers.scan() if offer.problem]
 
 
 def test_the_listing_tells_everything_about_every_runner(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from riverrun import _tracebacks, states
+from riverrun.exceptions import TaskRunnerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +66,35 @@ def test_causes_groups_and_notes_are_trimmed_and_kept():
 def test_frames_of_named_packages_are_left_out_too():
     error = raised(lambda: pytest.fail("no"))
     assert "_pytest" not in _tracebacks.trimmed(error, "_pytest")
+
+
+def test_a_failed_start_in_other_peoples_code_is_told_by_its_text():
+    def failed(text: str, cause: BaseException) -> BaseException:
+        error = TaskRunnerStartError(text)
+        error.__cause__ = cause
+        return error
+
+    def in_installed_code() -> BaseException:
+        error = raised(lambda: json.loads("no JSON"))
+        assert error.__traceback__ is not None
+        return error.with_traceback(error.__traceback__.tb_next.tb_next)  # type: ignore[union-attr]
+
+    named = failed("no cluster: JSONDecodeError: Expecting value", in_installed_code())
+    assert _tracebacks.is_told(named)
+    assert _tracebacks.trimmed(named) == f"riverrun.exceptions.TaskRunnerStartError: {named}"
+    assert "json/decoder.py" in _tracebacks.whole(named)
+    # Where the text does not name it, or where the user's own function failed, the cause has something to tell.
+    for other in (
+        failed("no cluster", in_installed_code()),
+        failed("no cluster: ValueError: from here", raised(fails)),
+        failed("no cluster: JSONDecodeError", raised(lambda: json.loads("no JSON"))),
+    ):
+        assert not _tracebacks.is_told(other)
+        assert "direct cause" in _tracebacks.trimmed(other)
+    behind = in_installed_code()
+    behind.__context__ = raised(fails)
+    assert not _tracebacks.is_told(failed("no cluster: JSONDecodeError", behind))
+    assert not _tracebacks.is_told(raised(fails))
 
 
 def test_a_very_long_chain_of_causes_is_no_problem():

@@ -9,10 +9,13 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import dedent
 
 import dask
 import distributed
@@ -105,6 +108,34 @@ def test_the_port_of_the_dashboard_may_be_taken_at_the_last_moment(monkeypatch):
     monkeypatch.setattr("runner_dask._local._is_free", lambda port: True)  # Dask's warning would be an error here
     test_the_port_of_the_dashboard_may_be_taken()
     gc.collect()
+
+
+def test_a_call_that_the_end_of_the_cluster_cuts_short_is_no_warning_of_dask(tmp_path):
+    script = tmp_path / "cut_short.py"
+    script.write_text(
+        dedent("""
+            import sys
+            import time
+            from pathlib import Path
+
+            from runner_dask import DaskTaskRunner
+            from runner_dask._clusters import opened
+
+            def run_on(mark):
+                mark.touch()
+                time.sleep(600)
+
+            if __name__ == "__main__":
+                mark = Path(sys.argv[1])
+                with opened(DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1})) as cluster:
+                    future = cluster.client.submit(run_on, mark)
+                    while not mark.exists():
+                        time.sleep(0.01)
+        """)
+    )
+    command = [sys.executable, str(script), str(tmp_path / "mark")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_local_directory_of_the_users_is_used_and_left(tmp_path):

@@ -136,6 +136,8 @@ def _formatted(error: BaseException, order: Order, *machinery: str) -> str:
     if order.traceback:
         return _tracebacks.whole(error)
     text = _tracebacks.trimmed(error, *machinery)
+    if _tracebacks.is_told(error, *machinery):
+        return f"{text}\n(`riverrun run --traceback` shows where that came from.)"
     nowhere = "Traceback (" not in text and not isinstance(error, (RiverrunError, SyntaxError))
     return (
         f"{text}\n(No line of your code raised this; `riverrun run --traceback` shows where it came from.)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from riverrun._allowed import switched_off
 from riverrun._loading import class_of
 from riverrun._offers import INSTALL, OURS, Offer, is_importable, is_ours, scan, shadowing, version_of
-from riverrun._plugins import switched_off
 from riverrun.exceptions import TaskRunnerError
 
 

@@ -1,17 +1,21 @@
-"""Which task runners the installed distributions offer, found out without importing any of them.
+"""What the installed distributions offer to Riverrun, found out without importing any of them.
 
 ::
 
-    a name of ours ("dask")          -> OURS: a table, so that no metadata is read
-    any other name ("slurm", "d:n")  -> scan(): entry points of the group `riverrun.task_runners`
+    a runner of ours ("dask")          -> OURS: a table, so that no metadata is read
+    any other runner ("slurm", "d:n")  -> scan(): entry points of the group `riverrun.task_runners`
+    any observer                       -> scan(OBSERVER): entry points of the group `riverrun.observers`
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NamedTuple
 
-GROUP = "riverrun.task_runners"
+TASK_RUNNER, OBSERVER = "task runner", "observer"
+GROUPS = {TASK_RUNNER: "riverrun.task_runners", OBSERVER: "riverrun.observers"}
+"""The groups of entry points, by what they name."""
 
 
 class Offer(NamedTuple):
@@ -24,6 +28,8 @@ class Offer(NamedTuple):
     version: str = ""
     problem: str = ""
     """Why nothing of this distribution can be used."""
+    kind: str = TASK_RUNNER
+    """What it is that is offered."""
 
     @property
     def module(self) -> str:
@@ -66,8 +72,12 @@ def normalized(distribution: str) -> str:
 
 
 def is_ours(offer: Offer) -> bool:
-    """Tell whether a distribution of Riverrun's makes this offer."""
-    return offer.name in OURS and normalized(offer.distribution) == OURS[offer.name].distribution
+    """Tell whether this is one of the task runners that are in the table of ours, offered by the right distribution."""
+    return _takes_our_name(offer) and normalized(offer.distribution) == OURS[offer.name].distribution
+
+
+def _takes_our_name(offer: Offer) -> bool:
+    return offer.kind == TASK_RUNNER and offer.name in OURS
 
 
 def is_importable(offer: Offer) -> bool:
@@ -91,14 +101,15 @@ def version_of(distribution: str) -> str:
 _scanned: dict[tuple[str, ...], tuple[Offer, ...]] = {}
 
 
-def scan(*, warn: bool = True) -> tuple[Offer, ...]:
-    """Read what every distribution on `sys.path` offers; this happens once.
+def scan(kind: str = TASK_RUNNER, *, warn: bool = True) -> tuple[Offer, ...]:
+    """Read what every distribution on `sys.path` offers; this happens once, for all kinds.
 
     Args:
+        kind: what is looked for: `TASK_RUNNER` or `OBSERVER`.
         warn: whether to report distributions that take a name of Riverrun's.
 
     Returns:
-        The offers, Riverrun's own included, sorted by name and distribution.
+        The offers of that kind, Riverrun's own included, sorted by name and distribution.
     """
     # A change of sys.path (a notebook, the command line) may bring others, so the answer belongs to one sys.path.
     path = tuple(sys.path)
@@ -106,11 +117,11 @@ def scan(*, warn: bool = True) -> tuple[Offer, ...]:
         _scanned.clear()
         _scanned[path] = _read_all()
         for offer in _scanned[path] if warn else ():
-            if offer.name in OURS and not is_ours(offer):
+            if _takes_our_name(offer) and not is_ours(offer):
                 import warnings
 
                 warnings.warn(shadowing(offer), stacklevel=4)
-    return _scanned[path]
+    return tuple(offer for offer in _scanned[path] if offer.kind == kind)
 
 
 def shadowing(offer: Offer) -> str:
@@ -130,21 +141,24 @@ def _read_all() -> tuple[Offer, ...]:
             text = distribution.read_text("entry_points.txt")
         except (OSError, UnicodeDecodeError):  # somebody else's broken metadata: whether it is for us nobody can say
             continue
-        # Only what mentions the group is parsed: a mistake in somebody else's entry points is not our business.
-        if text and GROUP in text:
-            offers.update(dict.fromkeys(_offers_of(distribution, text)))
+        # Only what has a group of ours is parsed: a mistake in somebody else's entry points is not our business.
+        if text and (kinds := {group: kind for kind, group in GROUPS.items() if f"[{group}]" in text}):
+            offers.update(dict.fromkeys(_offers_of(distribution, text, kinds)))
     return tuple(sorted(offers))
 
 
-def _offers_of(distribution: Any, text: str) -> list[Offer]:
+def _offers_of(distribution: Any, text: str, kinds: dict[str, str]) -> list[Offer]:
     from importlib_metadata import distribution as first_on_path
 
     try:
         name, version = distribution.name or "", distribution.version or ""
         if first_on_path(name).read_text("entry_points.txt") != text:  # an older copy, further down on sys.path
             return []
-        entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+        entries = [entry for entry in distribution.entry_points if entry.group in kinds]
     except Exception as error:  # noqa: BLE001 - metadata can be broken in many ways, and must not stop the others
-        problem = f"its metadata in {distribution.locate_file('')} cannot be read ({type(error).__name__}: {error})"
-        return [Offer("?", "", "?", "", problem)]
-    return [Offer(entry.name, entry.value, name, version) for entry in entries]
+        # Only a private attribute tells where they are; that folder's name is all that is known of the distribution.
+        folder = str(getattr(distribution, "_path", distribution.locate_file("?"))).rstrip("/")
+        problem = f"its metadata in {folder} cannot be read ({type(error).__name__}: {error})"
+        whose = normalized(os.path.basename(folder).partition("-")[0])
+        return [Offer("?", "", whose, "", problem, kind) for kind in kinds.values()]
+    return [Offer(entry.name, entry.value, name, version, "", kinds[entry.group]) for entry in entries]

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from riverrun import _settings
+from riverrun._allowed import refusal, switched_off
 from riverrun._loading import check_version, class_of
 from riverrun._offers import INSTALL, OURS, Offer, is_importable, normalized, scan
 from riverrun._options import refuse_unknown
@@ -172,19 +173,6 @@ def third_party() -> list[Offer]:
     return [offer for offer in scan() if offer.name not in OURS]
 
 
-def switched_off(offer: Offer) -> str:
-    """Say why a distribution by other people may not be used; empty if it may."""
-    settings = _settings.load()
-    if settings.disable_plugins:
-        return f"switched off by {settings.sources['disable_plugins']}"
-    if settings.plugins is None:
-        return ""
-    allowed = [normalized(name) for name in settings.plugins]
-    if any(normalized(name) in allowed for name in (offer.name, offer.distribution, offer.full_name)):
-        return ""
-    return f"not among the plugins that {settings.sources['plugins']} allows"
-
-
 def _chosen(distribution: str, name: str) -> Offer:
     offers = [
         offer
@@ -199,8 +187,7 @@ def _chosen(distribution: str, name: str) -> Offer:
 def _only_one(offers: list[Offer], what: str) -> Offer:
     allowed = [offer for offer in offers if not switched_off(offer)]
     if not allowed:
-        first = offers[0]
-        raise TaskRunnerNotFound(f"The task runner `{first.name}` of {first} is {switched_off(first)}.")
+        raise TaskRunnerNotFound(refusal(offers))
     if len({offer.distribution for offer in allowed}) > 1:
         choice = " or ".join(f'task_runner="{offer.full_name}"' for offer in allowed)
         raise TaskRunnerConflict(

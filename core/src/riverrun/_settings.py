@@ -38,9 +38,9 @@ class Settings(NamedTuple):
     home: str
     """The folder for what Riverrun keeps; nothing creates it before something is kept."""
     disable_plugins: bool
-    """Whether task runners by other people are switched off."""
+    """Whether plugins by other people are switched off."""
     plugins: tuple[str, ...] | None
-    """Runner names, distributions or `dist:name` that alone are allowed; `None` allows all."""
+    """Names, distributions or `dist:name` of the plugins that alone are allowed; `None` allows all."""
     task_runners: dict[str, dict[str, Any]]
     """Default options by the name of a task runner. Treat them as read-only."""
     sources: dict[str, str]
@@ -95,7 +95,7 @@ def override(
         task_runner: the name of a task runner.
         log_level: a level of `logging`, by name.
         home: a folder.
-        disable_plugins: whether task runners by other people are switched off.
+        disable_plugins: whether plugins by other people are switched off.
         plugins: those that alone are allowed.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import tempfile
@@ -36,7 +37,7 @@ _port_may_be_taken: ContextVar[bool] = ContextVar("riverrun_dashboard_port_may_b
 
 
 class LocalWorker(Worker):
-    """A worker whose stderr is held back until it has started."""
+    """A worker in a process of its own, whose stderr is held back until it has started."""
 
     async def start_unsafe(self) -> Any:
         """Start."""
@@ -44,6 +45,12 @@ class LocalWorker(Worker):
         await start()
         _worker_process.stderr.release()
         return self
+
+    async def close(self, *args: Any, **kwargs: Any) -> Any:
+        """End; that this cuts calls short, of which Dask would warn, is said by the states of their task runs."""
+        logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+        close: Any = super().close  # it has no types
+        return await close(*args, **kwargs)
 
 
 class ThreadedWorker(Worker):
