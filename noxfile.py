@@ -15,10 +15,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PACKAGES = ["core", "runner-sequential", "runner-concurrent", "runner-dask"]
+OURS = {*PACKAGES, "runner-ray"}
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 # What the sessions install, in one place. The tools are pinned: a green tree stays green until somebody moves a pin.
 TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.27"]
+# What the observers of the core need that are tested: its extras, and the SDK that an application would bring.
+TEST_OBSERVERS = ["opentelemetry-sdk>=1.20", "rich>=13"]
 # What only the tests of runner-dask need; Dask itself works without.
 TEST_DASK = ["bokeh>=3.1", "cryptography>=42", "dask[array,dataframe]", "psutil>=5.8"]
 TEST_DASK_SMOKE = ["psutil>=5.8"]  # what its conftest imports
@@ -50,13 +53,14 @@ nox.options.error_on_missing_interpreters = False  # a Python that is not instal
 
 
 def lowest_pins() -> list[str]:
-    """Every direct dependency, pinned to its lower bound; what has none is an error."""
+    """Every direct dependency, also those of extras, pinned to its lower bound; what has none is an error."""
     pins: set[str] = set()
     for package in PACKAGES:
         project = tomllib.loads((ROOT / package / "pyproject.toml").read_text("utf-8"))["project"]
-        for line in project["dependencies"]:
+        extras = project.get("optional-dependencies", {}).values()
+        for line in [*project["dependencies"], *(line for extra in extras for line in extra)]:
             requirement = Requirement(line)
-            if canonicalize_name(requirement.name) not in PACKAGES:
+            if canonicalize_name(requirement.name) not in OURS:
                 (bound,) = [spec.version for spec in requirement.specifier if spec.operator == ">="]
                 pins.add(f"{requirement.name}=={bound}")
     return sorted(pins)

@@ -22,6 +22,7 @@ from riverrun.abc import Concurrency
 
 if TYPE_CHECKING:
     from riverrun._flow_runs import FlowRun
+    from riverrun._observing import Observation
     from riverrun.states import State
 
 GRACE: Final = 1.0
@@ -43,7 +44,11 @@ def run_sync(flow_run: FlowRun) -> State:
             state = failed(flow_run, error)
         except BaseException as error:  # noqa: BLE001 - raised again below
             state, interrupt = interrupted(error), error
-        flow_run.end(state)
+        try:
+            flow_run.end(state)
+        finally:
+            if flow_run.observation_to_close is not None:
+                flow_run.observation_to_close.close()
     if interrupt is not None:
         raise interrupt
     return state
@@ -130,10 +135,25 @@ async def run_async(flow_run: FlowRun) -> State:
         except BaseException as error:  # noqa: BLE001 - raised again below
             # asyncio turns a signal into a cancellation of the main task: the state says what it was.
             state, interrupt = interrupted(signals.noted or flow_run.interrupt or error), error
-        flow_run.end(state)
+        try:
+            flow_run.end(state)
+        finally:
+            if flow_run.observation_to_close is not None:
+                await _close(flow_run.observation_to_close, at_once=isinstance(interrupt, GeneratorExit))
     if interrupt is not None:
         raise interrupt
     return state
+
+
+async def _close(observation: Observation, *, at_once: bool) -> None:
+    """Wait for the observers, without holding up the loop; at once where nothing may be awaited any more."""
+    if at_once:
+        observation.close()
+        return
+    import anyio
+
+    with anyio.CancelScope(shield=True):
+        await _async.in_thread(observation.close)
 
 
 async def _run_async(flow_run: FlowRun) -> State:

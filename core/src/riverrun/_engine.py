@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from riverrun._futures import TaskRun
 from riverrun._submissions import Submission
 from riverrun._timers import Timers
 from riverrun.exceptions import CancelledError, MissingContextError, ParameterTypeError
+from riverrun.states import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from riverrun import _async
     from riverrun._futures import TaskFuture
     from riverrun._mapping import Source
+    from riverrun._observing import Observation
     from riverrun._remote import Remote
     from riverrun._submissions import Gate
     from riverrun._tasks import Task
@@ -59,6 +62,8 @@ class Home:
     """Runs a submission in the calling thread if a slot is free; None where nobody may help."""
     helps = True
     """Whether a thread that waits may run a task itself: not where a time limit or a cancellation has to wake it."""
+    observed: Observation | None = None
+    """What tells observers what happens to its runs; None where there are none."""
     abandon: Callable[[Callable[[], object]], object]
     """Tells the executor to stop counting on a submission that is running."""
 
@@ -67,6 +72,8 @@ class Home:
         """How many flow runs are around it."""
         self.id = _names.new_id()
         self.log_prints = log_prints
+        self.is_plain = log_prints is None
+        """Whether nothing is around the functions of its tasks."""
         self.runs: list[Any] = []
         """The records of all runs, in the order of submission."""
         self.live: dict[int, Submission] = {}
@@ -127,6 +134,8 @@ class Home:
                 self.live.pop(number, None)
             raise self._refusal(task)
         self.runs.append(run)
+        if self.observed is not None:
+            self.observed.task_run_state_changed(run, PENDING, time.time())
         if gate is not None:
             job.gate = gate
             job.waiting = True

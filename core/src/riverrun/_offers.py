@@ -1,9 +1,10 @@
-"""Which task runners the installed distributions offer, found out without importing any of them.
+"""Which task runners and observers the installed distributions offer, found out without importing any of them.
 
 ::
 
-    a name of ours ("dask")          -> OURS: a table, so that no metadata is read
-    any other name ("slurm", "d:n")  -> scan(): entry points of the group `riverrun.task_runners`
+    a runner of ours ("dask")          -> OURS: a table, so that no metadata is read
+    any other runner ("slurm", "d:n")  -> scan(): entry points of the group `riverrun.task_runners`
+    any observer                       -> scan(OBSERVER): entry points of the group `riverrun.observers`
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
-GROUP = "riverrun.task_runners"
+TASK_RUNNER, OBSERVER = "task runner", "observer"
+GROUPS = {TASK_RUNNER: "riverrun.task_runners", OBSERVER: "riverrun.observers"}
+"""The groups of entry points, by what they name."""
 
 
 class Offer(NamedTuple):
@@ -24,16 +27,23 @@ class Offer(NamedTuple):
     version: str = ""
     problem: str = ""
     """Why nothing of this distribution can be used."""
+    kind: str = TASK_RUNNER
+    """What it is that is offered."""
 
     @property
     def module(self) -> str:
         """The module that has to be imported."""
-        return self.value.partition(":")[0].strip()
+        return self.value.partition(":")[0].partition("[")[0].strip()
 
     @property
     def attribute(self) -> str:
         """What is meant in the module; empty for the module itself."""
         return self.value.partition(":")[2].partition("[")[0].strip()
+
+    @property
+    def extra(self) -> str:
+        """The extra of the distribution that is needed for it: `progress` in `package.module:Class [progress]`."""
+        return self.value.partition("[")[2].partition("]")[0].strip()
 
     @property
     def full_name(self) -> str:
@@ -67,7 +77,9 @@ def normalized(distribution: str) -> str:
 
 def is_ours(offer: Offer) -> bool:
     """Tell whether a distribution of Riverrun's makes this offer."""
-    return offer.name in OURS and normalized(offer.distribution) == OURS[offer.name].distribution
+    if offer.kind != TASK_RUNNER or offer.name not in OURS:
+        return False
+    return normalized(offer.distribution) == OURS[offer.name].distribution
 
 
 def is_importable(offer: Offer) -> bool:
@@ -91,10 +103,11 @@ def version_of(distribution: str) -> str:
 _scanned: dict[tuple[str, ...], tuple[Offer, ...]] = {}
 
 
-def scan(*, warn: bool = True) -> tuple[Offer, ...]:
+def scan(kind: str = TASK_RUNNER, *, warn: bool = True) -> tuple[Offer, ...]:
     """Read what every distribution on `sys.path` offers; this happens once.
 
     Args:
+        kind: what is looked for: `TASK_RUNNER` or `OBSERVER`.
         warn: whether to report distributions that take a name of Riverrun's.
 
     Returns:
@@ -106,11 +119,11 @@ def scan(*, warn: bool = True) -> tuple[Offer, ...]:
         _scanned.clear()
         _scanned[path] = _read_all()
         for offer in _scanned[path] if warn else ():
-            if offer.name in OURS and not is_ours(offer):
+            if offer.kind == TASK_RUNNER and offer.name in OURS and not is_ours(offer):
                 import warnings
 
                 warnings.warn(shadowing(offer), stacklevel=4)
-    return _scanned[path]
+    return tuple([offer for offer in _scanned[path] if offer.kind == kind])
 
 
 def shadowing(offer: Offer) -> str:
@@ -130,8 +143,8 @@ def _read_all() -> tuple[Offer, ...]:
             text = distribution.read_text("entry_points.txt")
         except (OSError, UnicodeDecodeError):  # somebody else's broken metadata: whether it is for us nobody can say
             continue
-        # Only what mentions the group is parsed: a mistake in somebody else's entry points is not our business.
-        if text and GROUP in text:
+        # Only what mentions a group is parsed: a mistake in somebody else's entry points is not our business.
+        if text and any(group in text for group in GROUPS.values()):
             offers.update(dict.fromkeys(_offers_of(distribution, text)))
     return tuple(sorted(offers))
 
@@ -143,8 +156,13 @@ def _offers_of(distribution: Any, text: str) -> list[Offer]:
         name, version = distribution.name or "", distribution.version or ""
         if first_on_path(name).read_text("entry_points.txt") != text:  # an older copy, further down on sys.path
             return []
-        entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+        entries = distribution.entry_points
     except Exception as error:  # noqa: BLE001 - metadata can be broken in many ways, and must not stop the others
         problem = f"its metadata in {distribution.locate_file('')} cannot be read ({type(error).__name__}: {error})"
         return [Offer("?", "", "?", "", problem)]
-    return [Offer(entry.name, entry.value, name, version) for entry in entries]
+    return [
+        Offer(entry.name, entry.value, name, version, kind=kind)
+        for kind, group in GROUPS.items()
+        for entry in entries
+        if entry.group == group
+    ]
