@@ -181,7 +181,7 @@ def test_the_failure_of_an_exception_class_has_its_module(recorder):
 
 
 def test_runs_that_are_not_ready_or_cached_or_cancelled_are_told_as_that(recorder, task_runner):
-    @task(cache_key_fn=lambda _, __: "one key")
+    @task(cache_key_fn=lambda _, __: f"one key on {task_runner}")
     def kept():
         return 1
 

@@ -41,7 +41,8 @@ class Listener:
         self.hooks = hooks
         """What it listens to, by the name of the hook."""
         self.is_off = False
-        """Whether it has raised, or hangs."""
+        """Whether it has raised, or hangs: then it is told nothing more."""
+        self._hangs = False
         self._label = label
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._present = ""
@@ -61,7 +62,7 @@ class Listener:
         """Wait until it has been told everything so far; not for ever, if it hangs."""
         done = threading.Event()
         self._queue.put(done)
-        while not self.is_off or self._since is None:  # after one that raised, the rest is gone through in no time
+        while not self._hangs:  # after one that raised, the rest is gone through in no time
             since = self._since
             left = PATIENCE if since is None else since + PATIENCE - time.monotonic()
             if done.wait(max(left, 0)):
@@ -74,7 +75,7 @@ class Listener:
         """Tell it what is left, and end its thread."""
         self.wait()
         self._queue.put(None)
-        if self._since is None:  # else it hangs, and the thread ends with that call
+        if not self._hangs:  # else the thread ends with that call, whenever that is
             self._thread.join(PATIENCE)
 
     def call_here(self, hook: str, event: object) -> Any:
@@ -116,6 +117,7 @@ class Listener:
             _logger.error(text, self._label, hook, exc_info=error)
 
     def _give_up(self) -> None:
+        self._hangs = True
         if self._may_be_switched_off():
             _logger.error(
                 "%s has been in `%s` for more than %g seconds: it is switched off for this flow run, which goes on. "
