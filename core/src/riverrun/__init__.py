@@ -1,6 +1,8 @@
 """Riverrun: flows and tasks in plain Python, whose task runner is a plugin.
 
 Every public name is here; each is loaded when it is first used, so that `import riverrun` costs next to nothing.
+
+PYTEST_DONT_REWRITE (pytest looks for this: the plugin in `riverrun.testing` is no reason to look for assertions here)
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from riverrun import _async, _inputs, _logging
+from riverrun import _async, _inputs, _logging, _timers
 from riverrun._calls import (
     Outcome,
     TaskCall,
@@ -149,7 +149,7 @@ class Attempts:
         task = self.task
         if not task.is_plain or not self.home.is_plain:
             while (delay := self.run_once()) is not None:
-                time.sleep(delay)
+                _timers.clock.sleep(delay)
             return
         attempt = self.claim()
         if not attempt:
@@ -222,10 +222,8 @@ class Attempts:
 
     async def _run_async_slowly(self) -> None:
         while (delay := await self.run_async_once()) is not None:
-            import anyio
-
             try:
-                await anyio.sleep(delay)
+                await _timers.clock.sleep_async(delay)
             except BaseException:  # cancelled between two attempts
                 self.finish(Cancelled("Task run was cancelled."))
                 raise

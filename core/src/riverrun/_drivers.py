@@ -7,11 +7,10 @@ everything is stopped first.
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
-from riverrun import _async, _inputs, _plugins
+from riverrun import _async, _inputs, _plugins, _timers
 from riverrun._calls import Outcome, execute, execute_async
 from riverrun._conclusions import conclude, failed, interrupted
 from riverrun._deadlines import interrupted_after
@@ -70,7 +69,7 @@ def _run_sync(flow_run: FlowRun) -> State:
                 delay = flow_run.delay_before_retry(state)
                 if delay is None:
                     return state
-                time.sleep(delay)
+                _timers.clock.sleep(delay)
         except BaseException as error:
             _stop_after(flow_run, error)
             raise
@@ -192,14 +191,12 @@ async def _run_async(flow_run: FlowRun) -> State:
 
 
 async def _attempts_async(flow_run: FlowRun) -> State:
-    import anyio
-
     while True:
         state = await _attempt_async(flow_run)
         delay = flow_run.delay_before_retry(state)
         if delay is None:
             return state
-        await anyio.sleep(delay)
+        await _timers.clock.sleep_async(delay)
 
 
 async def _attempt_async(flow_run: FlowRun) -> State:

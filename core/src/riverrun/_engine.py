@@ -28,10 +28,9 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from riverrun import _inputs, _logging, _names
+from riverrun import _inputs, _logging, _names, _timers
 from riverrun._futures import TaskRun
 from riverrun._submissions import Submission
-from riverrun._timers import Timers
 from riverrun.exceptions import CancelledError, MissingContextError, ParameterTypeError
 from riverrun.states import PENDING
 
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from riverrun._remote import Remote
     from riverrun._submissions import Gate
     from riverrun._tasks import Task
+    from riverrun._timers import Timers
     from riverrun.states import State
 
 
@@ -164,7 +164,7 @@ class Home:
         """The delays and deadlines of its runs."""
         with self._lock:
             if self._timers is None:
-                self._timers = Timers()
+                self._timers = _timers.clock.timers()
             return self._timers
 
     def stop_timers(self) -> None:

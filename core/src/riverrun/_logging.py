@@ -71,6 +71,19 @@ def configure(level: str) -> None:
         _applied_level = root_logger.level
 
 
+@contextmanager
+def restored() -> Iterator[None]:
+    """Undo at the end what `configure` does meanwhile."""
+    global _applied_level  # noqa: PLW0603
+    handlers, level, applied = list(root_logger.handlers), root_logger.level, _applied_level
+    try:
+        yield
+    finally:
+        root_logger.handlers[:] = handlers
+        root_logger.setLevel(level)
+        _applied_level = applied
+
+
 class RunLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger whose records name their run, in the text and in the fields `flow_run_name`, `task_run_name`, ..."""
 

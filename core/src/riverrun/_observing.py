@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +27,7 @@ from riverrun.exceptions import ObserverNotFound
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from riverrun._observer_loading import Observer
@@ -100,6 +101,18 @@ def _loaded(observer: object) -> Observer:
     from riverrun._observer_loading import by_name, from_object
 
     return by_name(observer) if isinstance(observer, str) else from_object(observer)
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Take back at the end what code registers meanwhile."""
+    with _registering:
+        before = list(registered)
+    try:
+        yield
+    finally:
+        with _registering:
+            registered[:] = before
 
 
 def check(settings: Settings) -> None:

@@ -172,6 +172,20 @@ def class_names() -> list[str]:
     return ours + [name for name in others if name.isidentifier() and name[0].isupper()]
 
 
+def names() -> list[str]:
+    """Name the task runners that are installed, without importing any.
+
+    Returns:
+        Riverrun's own first, then all others by name; in full (`distribution:name`) where a name alone is not enough.
+    """
+    others = [offer for offer in third_party() if not offer.problem and not switched_off(offer)]
+    times = [offer.name for offer in others]
+    return [
+        *(name for name, offer in OURS.items() if is_importable(offer)),
+        *(offer.name if times.count(offer.name) == 1 else offer.full_name for offer in others),
+    ]
+
+
 def third_party() -> list[Offer]:
     """Return the offers of other people's distributions, less those that take a name of ours."""
     return [offer for offer in scan() if offer.name not in OURS]

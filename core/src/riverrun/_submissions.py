@@ -310,7 +310,7 @@ class Submission(Attempts):
             self.home.queued[self.run.number] = self
             return delay
         if delay:
-            self.home.timers.call_later(delay, self.dispatch)
+            self.home.timers.call_after_delay(delay, self.dispatch)
         else:
             self.dispatch()
         return None
