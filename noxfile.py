@@ -115,7 +115,7 @@ def layers(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def types(session: nox.Session) -> None:
     """Mypy, strict, on the sources and the public face; pyright on the public face."""
-    install(session, *TEST, *TYPES)
+    install(session, *TEST, *TEST_OBSERVERS, *TYPES)
     session.run("mypy")
     if not list(ROOT.glob("core/tests/typing/*.py")):
         session.error("core/tests/typing has no file: pyright would pass without looking at anything")
@@ -129,7 +129,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """The tests of one package, on one Python, with the newest dependencies."""
     is_dask = package == "runner-dask"
-    install(session, *TEST, *(TEST_DASK if is_dask else []))
+    install(session, *TEST, *TEST_OBSERVERS, *(TEST_DASK if is_dask else []))
     selected = [f"{package}/tests"]
     if is_dask and session.python != DASK_ALL_ON:
         # On the lowest Python, the session `lowest` runs the conformance suite.
@@ -148,7 +148,7 @@ def _unless_given(session: nox.Session, selected: list[str]) -> list[str]:
 @nox.session(python=PYTHONS[0], requires=["build"])
 def lowest(session: nox.Session) -> None:
     """The tests of all packages, on the lowest Python, with the lowest direct dependencies."""
-    install(session, *TEST, *TEST_DASK_SMOKE, *lowest_pins())
+    install(session, *TEST, *TEST_OBSERVERS, *TEST_DASK_SMOKE, *lowest_pins())
     light = [f"{package}/tests" for package in PACKAGES if package != "runner-dask"]
     session.run("pytest", *_unless_given(session, [*light, *DASK_SMOKE]), *session.posargs, env=CLEAN)
 
@@ -168,7 +168,7 @@ def integration(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def docs(session: nox.Session) -> None:
     """The examples in README files, docs and docstrings, run as tests."""
-    install(session, *TEST, "dask[array]")
+    install(session, *TEST, *TEST_OBSERVERS, "dask[array]")
     pages = ["README.md", "CONTRIBUTING.md", "docs", *(f"{package}/README.md" for package in PACKAGES)]
     imports = ["riverrun", *(package.replace("-", "_") for package in PACKAGES if package != "core")]
     doctests = ["--doctest-modules", "--ignore-glob=*/riverrun/task_runner.py", "--pyargs", *imports]

@@ -63,7 +63,7 @@ class Home:
     helps = True
     """Whether a thread that waits may run a task itself: not where a time limit or a cancellation has to wake it."""
     observed: Observation | None = None
-    """What tells observers what happens to its runs; None where there are none."""
+    """What tells observers what happens to its task runs; None where nobody listens to that."""
     abandon: Callable[[Callable[[], object]], object]
     """Tells the executor to stop counting on a submission that is running."""
 

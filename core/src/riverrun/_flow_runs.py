@@ -48,6 +48,8 @@ class FlowRun(Home):
     is_flow = True
     surroundings: tuple[Any, ...] = ()
     """What observers want to be around the flow's function."""
+    observation: _observing.Observation | None = None
+    """What tells observers what happens to it; None where there are none."""
     parent_task_run_id: str | None = None
     """Of a flow that was called in a task: that task's run."""
 
@@ -94,17 +96,19 @@ class FlowRun(Home):
             self.logs_info = _logging.flow_logger.isEnabledFor(logging.INFO)
             if settings.observers or _observing.registered:
                 self._observe(_observing.opened(settings))
-                self.observation_to_close = self.observed
-        elif getattr(around, "observed", None) is not None:
-            self._observe(around.observed)
+                self.observation_to_close = self.observation
+        elif getattr(around, "observation", None) is not None:
+            self._observe(around.observation)
             if around is not scope:
                 self.parent_task_run_id = scope.run.id
         if self.parent is not None and tracked:
             self.parent.runs.append(self)
 
-    def _observe(self, observed: _observing.Observation | None) -> None:
-        self.observed = observed
-        self.is_plain = self.is_plain and (observed is None or not observed.surrounds_tasks)
+    def _observe(self, observation: _observing.Observation | None) -> None:
+        self.observation = observation
+        if observation is not None and observation.is_about_tasks:
+            self.observed = observation
+            self.is_plain = self.is_plain and not observation.surrounds_tasks
 
     @property
     def name(self) -> str:
@@ -170,8 +174,8 @@ class FlowRun(Home):
         """Say that the run begins."""
         self.state = RUNNING
         kind = "flow run" if self.parent is None else "subflow run"
-        if self.observed is not None:
-            self.observed.flow_run_started(self)
+        if self.observation is not None:
+            self.observation.flow_run_started(self)
         if self.logs_info:
             self._log(logging.INFO, f"Beginning {kind} %r for flow %r...", self.name, self.flow.name)
 
@@ -192,8 +196,8 @@ class FlowRun(Home):
                 msg = f"Task runner `{name}` did not start for {self.label} of flow {self.flow.name!r}: {error}"
                 raise TaskRunnerStartError(msg) from error
             stack.callback(self.stop_timers)
-            if self.observed is not None:
-                self.observed.task_runner_started(self, name)
+            if self.observation is not None:
+                self.observation.task_runner_started(self, name)
                 self._told_that_it_started = True
             try:
                 yield
@@ -204,8 +208,8 @@ class FlowRun(Home):
                     self._log(logging.INFO, "Shutting down task runner `%s`...", name)
 
     def _tell_that_it_stopped(self, name: str) -> None:
-        if self.observed is not None and self._told_that_it_started:
-            self.observed.task_runner_stopped(self, name)
+        if self.observation is not None and self._told_that_it_started:
+            self.observation.task_runner_stopped(self, name)
 
     # -- around one attempt at the body
 
@@ -215,8 +219,8 @@ class FlowRun(Home):
         self.first_run = len(self.runs)
         if not self.cancelled:
             self.closed = None  # an attempt that overran the time limit takes no more calls; this one does
-        if self.observed is not None:
-            self.surroundings = self.observed.around_flow_run(self)
+        if self.observation is not None:
+            self.surroundings = self.observation.around_flow_run(self)
 
     def delay_before_retry(self, state: State) -> float | None:
         """Give the delay in seconds before the next attempt; None if there is none."""
@@ -259,8 +263,8 @@ class FlowRun(Home):
 
     def end(self, state: State) -> None:
         """Take the final state, and tell everybody."""
-        if self.observed is not None and self.state is PENDING:  # it could not even begin
-            self.observed.flow_run_started(self)
+        if self.observation is not None and self.state is PENDING:  # it could not even begin
+            self.observation.flow_run_started(self)
         self.end_time = time.time()
         self.closed = self.closed or COMPLETED
         self.state = state
@@ -268,8 +272,8 @@ class FlowRun(Home):
         kind = "Flow run" if self.parent is None else "Subflow run"
         if _logging.flow_logger.isEnabledFor(level):  # the name is not made for nobody
             self._log(level, f"{kind} %r finished in state %s", self.name, repr(state))  # a kept record keeps no value
-        if self.observed is not None:
-            self.observed.flow_run_finished(self, state)
+        if self.observation is not None:
+            self.observation.flow_run_finished(self, state)
         for hook in self.flow.hooks_for(state):
             run_hook(hook, self.flow, self, state)
         if state.is_completed():

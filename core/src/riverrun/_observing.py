@@ -157,6 +157,8 @@ class Observation:
         self._around_tasks = self._listening_to("riverrun_around_task_run")
         self.surrounds_tasks = bool(self._around_tasks)
         """Whether an observer wants something to be around the functions of tasks."""
+        self.is_about_tasks = bool(self._of_tasks) or self.surrounds_tasks
+        """Whether the engine has anything to tell about task runs."""
         self._flow_runs: set[str] = set()
         self._handler: logging.Handler | None = None
         if self._of_logs:
