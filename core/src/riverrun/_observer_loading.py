@@ -26,18 +26,19 @@ class Observer(NamedTuple):
     hooks: dict[str, Callable[..., Any]]
 
 
-def by_name(name: str) -> Observer:
+def by_name(name: str, *, make: bool = True) -> Observer:
     """Load an observer, and nothing of any other.
 
     Args:
         name: its name, or `distribution:name`.
+        make: whether to make an object of a class; if not, only to look whether it fits.
 
     Raises:
         ObserverError: there is none, or it cannot be used; the subclass and the text say why.
     """
     offer = _chosen(name)
     named = what_is_named_by(offer)
-    if isinstance(named, type):
+    if make and isinstance(named, type):
         try:
             named = named()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is told, with its traceback
@@ -50,15 +51,20 @@ def by_name(name: str) -> Observer:
     return Observer(offer.name, f"Observer `{offer.name}` of {offer.distribution} {version}", hooks)
 
 
-def from_object(given: object) -> Observer:
+def from_object(given: object, *, make: bool = True) -> Observer:
     """Make an observer of an object, a module, or a class, of which a new object is made.
+
+    Args:
+        given: which.
+        make: whether to make an object of a class; if not, only to look whether it fits.
 
     Raises:
         ConfigurationError: it has no hook, or one that does not fit.
     """
     name = given.__name__ if isinstance(given, type) else getattr(given, "__name__", type(given).__name__)
+    plugin = given() if make and isinstance(given, type) else given
     try:
-        return Observer(name, f"Observer `{name}`", _hooks_of(given() if isinstance(given, type) else given))
+        return Observer(name, f"Observer `{name}`", _hooks_of(plugin))
     except ConfigurationError as error:
         raise ConfigurationError(f"The observer `{name}` {error}") from None
 

@@ -90,17 +90,17 @@ def register(observer: object) -> Registration:
         ...     greeting = hello()
         hello ended as Completed
     """
-    _loaded(observer)  # what is wrong with it is told here, not when a flow starts
+    _loaded(observer, make=False)  # what is wrong with it is told here, not when a flow starts
     registration = Registration(observer)
     with _registering:
         registered.append(registration)
     return registration
 
 
-def _loaded(observer: object) -> Observer:
+def _loaded(observer: object, *, make: bool = True) -> Observer:
     from riverrun._observer_loading import by_name, from_object
 
-    return by_name(observer) if isinstance(observer, str) else from_object(observer)
+    return by_name(observer, make=make) if isinstance(observer, str) else from_object(observer, make=make)
 
 
 @contextmanager
@@ -121,12 +121,12 @@ def check(settings: Settings) -> None:
     Raises:
         ObserverError: one cannot be used; the subclass and the text say why.
     """
-    _named(settings)
+    _named(settings, make=False)
 
 
-def _named(settings: Settings) -> list[Observer]:
+def _named(settings: Settings, *, make: bool = True) -> list[Observer]:
     try:
-        return [_loaded(name) for name in dict.fromkeys(settings.observers)]
+        return [_loaded(name, make=make) for name in dict.fromkeys(settings.observers)]
     except ObserverNotFound as error:
         raise type(error)(f"{error} (The name comes from {settings.sources['observers']}.)") from None
 
@@ -206,7 +206,8 @@ class Observation:
             listener.tell("riverrun_task_run_state_changed", _state_change, run, run.run_count, state, time)
 
     def _log_record(self, record: logging.LogRecord) -> None:
-        if is_observing() or getattr(record, "flow_run_id", None) not in (None, *self._flow_runs):
+        run_id = getattr(record, "flow_run_id", None)
+        if is_observing() or (run_id is not None and run_id not in self._flow_runs):
             return
         message = record.getMessage()  # now: what it is made of may change
         for listener in self._of_logs:
