@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from riverrun._engine import Home
-    from riverrun._observing import Observation
+    from riverrun._observation import Observation
     from riverrun._tasks import Task
 
 NOTHING: Final[tuple[Any, ...]] = ()

@@ -21,7 +21,7 @@ from riverrun.abc import Concurrency
 
 if TYPE_CHECKING:
     from riverrun._flow_runs import FlowRun
-    from riverrun._observing import Observation
+    from riverrun._observation import Observation
     from riverrun.states import State
 
 GRACE: Final = 1.0

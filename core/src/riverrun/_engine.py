@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from riverrun import _async
     from riverrun._futures import TaskFuture
     from riverrun._mapping import Source
-    from riverrun._observing import Observation
+    from riverrun._observation import Observation
     from riverrun._remote import Remote
     from riverrun._submissions import Gate
     from riverrun._tasks import Task

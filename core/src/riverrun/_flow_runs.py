@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from riverrun._flows import Flow
+    from riverrun._observation import Observation
     from riverrun.abc import TaskRunner
 
 MAX_DEPTH: Final = 50
@@ -48,7 +49,7 @@ class FlowRun(Home):
     is_flow = True
     surroundings: tuple[Any, ...] = ()
     """What observers want to be around the flow's function."""
-    observation: _observing.Observation | None = None
+    observation: Observation | None = None
     """What tells observers what happens to it; None where there are none."""
     parent_task_run_id: str | None = None
     """Of a flow that was called in a task: that task's run."""
@@ -80,7 +81,7 @@ class FlowRun(Home):
         """What the task runner has started."""
         self.cancelled = False
         """Whether the flow around it has given it up: then it is not tried again."""
-        self.observation_to_close: _observing.Observation | None = None
+        self.observation_to_close: Observation | None = None
         """Of an outermost flow run with observers: it lasts as long as the run."""
         self._told_that_it_started = False
         self.first_run = 0
@@ -104,7 +105,7 @@ class FlowRun(Home):
         if self.parent is not None and tracked:
             self.parent.runs.append(self)
 
-    def _observe(self, observation: _observing.Observation | None) -> None:
+    def _observe(self, observation: Observation | None) -> None:
         self.observation = observation
         if observation is not None and observation.is_about_tasks:
             self.observed = observation

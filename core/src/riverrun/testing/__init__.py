@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 try:
     import pytest
 except ImportError as error:
-    msg = "riverrun.testing, with the conformance suite for task runners, needs pytest: pip install pytest"
+    msg = "riverrun.testing, the conformance suite for task runners, needs pytest: pip install pytest"
     raise ImportError(msg) from error
 
 if TYPE_CHECKING:
