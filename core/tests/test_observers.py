@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 
+import anyio
 import anyio.lowlevel
 import pytest
 from riverrun import _listeners, flow, hookimpl, observers, task
@@ -467,6 +468,33 @@ def test_a_slow_observer_holds_up_no_other():
     with observers.register(Slow()), observers.register(Quick()):
         sums()
     assert order == ["quick", "slow"]
+
+
+def test_a_slow_observer_does_not_hold_up_the_loop_at_the_end_of_an_async_flow(run_async):
+    free = threading.Event()
+    ends = []
+
+    class Waits:
+        @hookimpl
+        def riverrun_flow_run_finished(self, event):
+            ends.append(free.wait(30))
+
+    @flow(task_runner="sequential")
+    async def sums():
+        return await add(1, 2)
+
+    async def frees():
+        await anyio.sleep(0.1)
+        free.set()
+
+    async def both():
+        async with anyio.create_task_group() as group:
+            group.start_soon(frees)
+            assert await sums() == 3
+
+    with observers.register(Waits()):
+        run_async(both)
+    assert ends == [True]
 
 
 def test_an_interrupt_is_told_as_the_end_of_the_run(recorder):

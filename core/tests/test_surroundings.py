@@ -148,14 +148,15 @@ def test_one_that_cannot_be_entered_is_told_and_the_run_goes_without_it(caplog, 
 
     @flow(task_runner=task_runner)
     def looks():
-        return look().result()
+        return look().result(), look().result()
 
     with observers.register(Refuses()):
-        assert looks() == "look 1"
+        assert looks() == ("look 1", "look 1")
     [record] = [record for record in caplog.records if record.name == "riverrun.observers"]
     message = record.getMessage()
     assert message.startswith("What observer `Refuses` wants around run 'look-")
-    assert message.endswith("could not be entered; the run goes without it.")
+    assert message.endswith("could not be entered; such runs go without it.")
+    assert record.task_run_name.startswith("look-")
     assert record.exc_info[1].args == ("no collector",)
 
 
@@ -177,7 +178,7 @@ def test_one_that_cannot_be_left_changes_nothing(caplog, task_runner):
     with observers.register(Breaks()):
         assert looks() == "look 1"
     [record] = [record for record in caplog.records if record.name == "riverrun.observers"]
-    assert record.getMessage().startswith("What an observer wants around run 'look-")
+    assert record.getMessage().startswith("What one of the observers (Marks, Breaks) wants around run 'look-")
     assert record.getMessage().endswith("could not be left.")
 
 
@@ -219,9 +220,9 @@ def test_one_that_cannot_be_pickled_is_told_and_left_out(caplog):
     with observers.register(Local()):
         assert looks() == "look 1"
     [record] = [record for record in caplog.records if record.name == "riverrun.observers"]
-    assert record.getMessage() == (
-        "What observer `Local` wants around a task run cannot be pickled to travel to a worker: it is left out."
-    )
+    message = record.getMessage()
+    assert message.startswith("What observer `Local` wants around run 'look-")
+    assert message.endswith("cannot be pickled to travel to a worker: it is left out.")
 
 
 def test_one_that_a_worker_cannot_import_is_told_and_the_run_goes_without_it():

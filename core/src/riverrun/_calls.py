@@ -69,7 +69,7 @@ def execute(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwa
     token = current_scope.set(scope)
     try:
         if scope.surroundings:
-            with Surrounded(scope.surroundings, scope.name):
+            with Surrounded(scope):
                 return _with_prints(scope, function, args, kwargs)
         return _with_prints(scope, function, args, kwargs)
     except BaseException as error:  # noqa: BLE001 - an outcome is a value; the engine knows what to do with each kind
@@ -96,7 +96,7 @@ async def execute_async(
     token = current_scope.set(scope)
     try:
         if scope.surroundings:
-            with Surrounded(scope.surroundings, scope.name):
+            with Surrounded(scope):
                 return await _with_prints_async(scope, function, args, kwargs, timeout)
         return await _with_prints_async(scope, function, args, kwargs, timeout)
     except BaseException as error:  # noqa: BLE001
@@ -342,7 +342,7 @@ class TaskCall:
         self._process = _this_process()
         _by_value.tell_cloudpickle()
         if self._scope.surroundings:
-            self._scope.surroundings = packed(self._scope.surroundings)
+            self._scope.surroundings = packed(self._scope)
         body, args, kwargs = self._work
         self._work = body.for_worker(), args, kwargs
         try:
