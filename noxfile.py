@@ -15,10 +15,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PACKAGES = ["core", "runner-sequential", "runner-concurrent", "runner-dask"]
+OURS = {*PACKAGES, "runner-ray"}
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 # What the sessions install, in one place. The tools are pinned: a green tree stays green until somebody moves a pin.
 TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.27"]
+# What the observers of the core need that are tested: its extras, and the SDK that an application would bring.
+TEST_OBSERVERS = ["opentelemetry-sdk>=1.20", "rich>=13"]
 # What only the tests of runner-dask need; Dask itself works without.
 TEST_DASK = ["bokeh>=3.1", "cryptography>=42", "dask[array,dataframe]", "psutil>=5.8"]
 TEST_DASK_SMOKE = ["psutil>=5.8"]  # what its conftest imports
@@ -54,13 +57,14 @@ nox.options.error_on_missing_interpreters = False  # a Python that is not instal
 
 
 def lowest_pins() -> list[str]:
-    """Every direct dependency, pinned to its lower bound; what has none is an error."""
+    """Every direct dependency, also those of extras, pinned to its lower bound; what has none is an error."""
     pins: set[str] = set()
     for package in PACKAGES:
         project = tomllib.loads((ROOT / package / "pyproject.toml").read_text("utf-8"))["project"]
-        for line in project["dependencies"]:
+        extras = project.get("optional-dependencies", {}).values()
+        for line in [*project["dependencies"], *(line for extra in extras for line in extra)]:
             requirement = Requirement(line)
-            if canonicalize_name(requirement.name) not in PACKAGES:
+            if canonicalize_name(requirement.name) not in OURS:
                 (bound,) = [spec.version for spec in requirement.specifier if spec.operator == ">="]
                 pins.add(f"{requirement.name}=={bound}")
     return sorted(pins)
@@ -123,7 +127,7 @@ def versions(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def types(session: nox.Session) -> None:
     """Mypy, strict, on the sources and the public face; pyright on the public face."""
-    install(session, *TEST, *TYPES, *VERSIONS)
+    install(session, *TEST, *TEST_OBSERVERS, *TYPES, *VERSIONS)
     session.run("mypy")
     if not list(ROOT.glob("core/tests/typing/*.py")):
         session.error("core/tests/typing has no file: pyright would pass without looking at anything")
@@ -137,7 +141,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """The tests of one package, on one Python, with the newest dependencies."""
     is_dask = package == "runner-dask"
-    install(session, *TEST, *(TEST_DASK if is_dask else []))
+    install(session, *TEST, *TEST_OBSERVERS, *(TEST_DASK if is_dask else []))
     selected = [f"{package}/tests"]
     if is_dask and session.python != DASK_ALL_ON:
         # On the lowest Python, the session `lowest` runs the conformance suite.
@@ -156,7 +160,7 @@ def _unless_given(session: nox.Session, selected: list[str]) -> list[str]:
 @nox.session(python=PYTHONS[0], requires=["build"])
 def lowest(session: nox.Session) -> None:
     """The tests of all packages, on the lowest Python, with the lowest direct dependencies."""
-    install(session, *TEST, *TEST_DASK_SMOKE, *lowest_pins())
+    install(session, *TEST, *TEST_OBSERVERS, *TEST_DASK_SMOKE, *lowest_pins())
     light = [f"{package}/tests" for package in PACKAGES if package != "runner-dask"]
     session.run("pytest", *_unless_given(session, [*light, *DASK_SMOKE]), *session.posargs, env=CLEAN)
 
@@ -178,7 +182,7 @@ def integration(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def docs(session: nox.Session) -> None:
     """The examples in README files, docs and docstrings, run as tests."""
-    install(session, *TEST, "dask[array]")
+    install(session, *TEST, *TEST_OBSERVERS, "dask[array]")
     pages = ["README.md", "CONTRIBUTING.md", "docs", *(f"{package}/README.md" for package in PACKAGES)]
     imports = ["riverrun", *(package.replace("-", "_") for package in PACKAGES if package != "core")]
     doctests = ["--doctest-modules", "--ignore-glob=*/riverrun/task_runner.py", "--pyargs", *imports]

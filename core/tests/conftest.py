@@ -27,6 +27,7 @@ class Install(Protocol):
         modules: dict[str, str] | None = None,
         *,
         version: str = "1.0",
+        group: str = "riverrun.task_runners",
     ) -> Path: ...
 
 
@@ -43,7 +44,7 @@ def bare_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Install]:
-    """Install a distribution whose entry points name task runners, for the time of a test."""
+    """Install a distribution whose entry points name task runners, or others, for the time of a test."""
     folders: list[Path] = []
 
     def install(
@@ -52,6 +53,7 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Install
         modules: dict[str, str] | None = None,
         *,
         version: str = "1.0",
+        group: str = "riverrun.task_runners",
     ) -> Path:
         folder = tmp_path / f"site-{len(folders)}"
         metadata = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
@@ -59,7 +61,7 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Install
         folders.append(folder)
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
         lines = [f"{name} = {value}" for name, value in runners.items()]
-        (metadata / "entry_points.txt").write_text("\n".join(["[riverrun.task_runners]", *lines, ""]))
+        (metadata / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
         for module, source in (modules or {}).items():
             monkeypatch.delitem(sys.modules, module, raising=False)
             (folder / f"{module}.py").write_text(dedent(source))

@@ -8,7 +8,8 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
-from riverrun import _caching, flow, task
+from riverrun import _caching, _timers, flow, task
+from riverrun.testing import FakeClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,13 +151,13 @@ def test_a_cached_value_of_none_is_a_value(task_runner):
 
 @pytest.mark.parametrize("expiration", [100, timedelta(seconds=100)])
 def test_a_value_expires(task_runner, cached_task, monkeypatch, expiration):
-    clock = [1_000.0]
-    monkeypatch.setattr(_caching.time, "time", lambda: clock[0])
+    clock = FakeClock()
+    monkeypatch.setattr(_timers, "clock", clock)
     cached, calls = cached_task(cache_expiration=expiration)
     assert run(task_runner, cached, 1) == [("Completed", 2)]
-    clock[0] += 99
+    clock.advance(99)
     assert run(task_runner, cached, 1) == [("Cached", 2)]
-    clock[0] += 2
+    clock.advance(2)
     assert run(task_runner, cached, 1) == [("Completed", 2)]
     assert calls == [1, 1]
 

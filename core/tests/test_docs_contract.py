@@ -7,6 +7,7 @@ Its longest example is put to the conformance suite here; the two short ones, a 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from riverrun import abc, hookspecs, workers
+from riverrun import abc, hookspecs, observers, workers
 from riverrun.testing import TaskRunnerConformance
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "writing-a-task-runner.md"
+PAGE_OF_OBSERVERS = ROOT / "docs" / "observers.md"
 
 
 def public_names(module: ModuleType) -> Iterator[str]:
@@ -58,7 +60,23 @@ def class_of_the_page(
 def test_every_public_name_of_the_contract_is_on_the_page(module: ModuleType):
     names = {name for name in public_names(module) if not name.startswith("_")}
     assert names
+    if module is hookspecs:  # the hooks of observers have a page of their own, see the next test
+        names = {name for name in names if name in {"riverrun_task_runner", "hookimpl", "hookspec"}}
     page = PAGE.read_text("utf-8")
+    assert [name for name in sorted(names) if f"`{name}" not in page] == []
+
+
+def test_every_hook_of_observers_and_every_record_and_its_fields_are_on_their_page():
+    page = PAGE_OF_OBSERVERS.read_text("utf-8")
+    hooks = {
+        name for name in public_names(hookspecs) if name.startswith("riverrun_") and name != "riverrun_task_runner"
+    }
+    assert len(hooks) == 8
+    records = {name: kind for name, kind in vars(observers).items() if dataclasses.is_dataclass(kind)}
+    fields = {field.name for kind in records.values() for field in dataclasses.fields(kind)}
+    assert {"flow_run_id", "state", "worker"} <= fields
+    # Ids and names of runs in a log record are told together.
+    names = [*hooks, *records, *fields, "register"]
     assert [name for name in sorted(names) if f"`{name}" not in page] == []
 
 

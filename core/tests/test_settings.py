@@ -24,6 +24,7 @@ def test_without_any_setting_the_defaults_hold():
         home=str(Path.home() / ".riverrun"),
         disable_plugins=False,
         plugins=None,
+        observers=(),
         task_runners={},
         sources={},
     )
@@ -200,7 +201,8 @@ def test_a_bad_variable_is_named_with_what_it_may_be(
             "task_runer = 'dask'",
             (
                 "[tool.riverrun] of {path} has an unknown key `task_runer`; did you mean `task_runner`? "
-                "It may have: `task_runner`, `log_level`, `home`, `disable_plugins`, `plugins`, `task_runners`."
+                "It may have: `task_runner`, `log_level`, `home`, `disable_plugins`, `plugins`, `observers`, "
+                "`task_runners`."
             ),
         ),
     ],

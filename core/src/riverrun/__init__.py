@@ -1,6 +1,8 @@
 """Riverrun: flows and tasks in plain Python, whose task runner is a plugin.
 
 Every public name is here; each is loaded when it is first used, so that `import riverrun` costs next to nothing.
+
+PYTEST_DONT_REWRITE (pytest looks for this: the plugin in `riverrun.testing` is no reason to look for assertions here)
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from riverrun import abc as abc
     from riverrun import exceptions as exceptions
     from riverrun import hookspecs as hookspecs
+    from riverrun import observers as observers
     from riverrun import states as states
     from riverrun import task_runners as task_runners
     from riverrun import testing as testing
@@ -45,6 +48,11 @@ if TYPE_CHECKING:
     from riverrun.exceptions import MappingMissingIterable as MappingMissingIterable
     from riverrun.exceptions import MissingContextError as MissingContextError
     from riverrun.exceptions import NotReadyError as NotReadyError
+    from riverrun.exceptions import ObserverConflict as ObserverConflict
+    from riverrun.exceptions import ObserverError as ObserverError
+    from riverrun.exceptions import ObserverLoadError as ObserverLoadError
+    from riverrun.exceptions import ObserverNotFound as ObserverNotFound
+    from riverrun.exceptions import ObserverNotInstalled as ObserverNotInstalled
     from riverrun.exceptions import ParameterTypeError as ParameterTypeError
     from riverrun.exceptions import RemoteTaskError as RemoteTaskError
     from riverrun.exceptions import ReservedArgumentError as ReservedArgumentError
@@ -80,6 +88,11 @@ _EXCEPTIONS = (
     "MappingMissingIterable",
     "MissingContextError",
     "NotReadyError",
+    "ObserverConflict",
+    "ObserverError",
+    "ObserverLoadError",
+    "ObserverNotFound",
+    "ObserverNotInstalled",
     "ParameterTypeError",
     "RemoteTaskError",
     "ReservedArgumentError",
@@ -122,7 +135,7 @@ _HOMES = {
     "unmapped": "_inputs",
     "wait": "_waiting",
 }
-_MODULES = ("abc", "exceptions", "hookspecs", "states", "task_runners", "workers", "testing")
+_MODULES = ("abc", "exceptions", "hookspecs", "observers", "states", "task_runners", "workers", "testing")
 
 __all__ = [*_HOMES, *_MODULES[:-1]]  # noqa: PLE0604 - all are texts; without `testing`, which needs pytest
 

@@ -11,7 +11,7 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from riverrun import _async, _inputs, _logging
+from riverrun import _async, _inputs, _logging, _timers
 from riverrun._calls import (
     Outcome,
     TaskCall,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from riverrun._engine import Home
+    from riverrun._observation import Observation
     from riverrun._tasks import Task
 
 NOTHING: Final[tuple[Any, ...]] = ()
@@ -51,6 +52,8 @@ class Attempts:
     cancelled = False
     """Whether it is not to be tried again."""
     nested: Home | None = None
+    surroundings: tuple[Any, ...] = ()
+    """What observers want to be around the function."""
 
     def __init__(
         self, home: Home, task: Task[Any, Any], run: TaskRun, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -131,14 +134,22 @@ class Attempts:
         elif starts:
             run.start_time = time.time()
             self.state = RUNNING
+        if self.home.observed is not None:
+            self._tell_attempt(self.home.observed)
         return attempt
+
+    def _tell_attempt(self, observed: Observation) -> None:
+        with self.run.lock:
+            if self.run.final is None and self.state is not PENDING:
+                observed.task_run_state_changed(self.run, self.state, time.time())
+        self.surroundings = observed.around_task_run(self.run)
 
     def __call__(self) -> None:
         """Run the task in this thread, if nobody has: the job that a `LocalTaskExecutor` takes."""
         task = self.task
-        if not task.is_plain or self.home.log_prints is not None:
+        if not task.is_plain or not self.home.is_plain:
             while (delay := self.run_once()) is not None:
-                time.sleep(delay)
+                _timers.clock.sleep(delay)
             return
         attempt = self.claim()
         if not attempt:
@@ -188,7 +199,7 @@ class Attempts:
     async def run_async(self) -> None:
         """Run the task on this loop, if nobody has: the job that makes a coroutine."""
         handle = self.handle or _async.asyncio_task()
-        if handle is None or not self.task.is_plain or self.home.log_prints is not None:
+        if handle is None or not self.task.is_plain or not self.home.is_plain:
             await self._run_async_slowly()
             return
         # An attempt is no more than a call: what follows is `run_async_once` without what most runs do not need.
@@ -211,10 +222,8 @@ class Attempts:
 
     async def _run_async_slowly(self) -> None:
         while (delay := await self.run_async_once()) is not None:
-            import anyio
-
             try:
-                await anyio.sleep(delay)
+                await _timers.clock.sleep_async(delay)
             except BaseException:  # cancelled between two attempts
                 self.finish(Cancelled("Task run was cancelled."))
                 raise
@@ -251,11 +260,14 @@ class Attempts:
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskCall:
         """Make the message for an executor that takes calls."""
         run = self.run
+        scope = TaskScope(run.name, self.log_prints, self.log_fields(), awaits=self.task.is_async)
+        if self.surroundings:
+            scope.surroundings = self.surroundings
         return TaskCall(
             body=self.task,
             args=args,
             kwargs=kwargs,
-            scope=TaskScope(run.name, self.log_prints, self.log_fields(), awaits=self.task.is_async),
+            scope=scope,
             key=f"{run.task_name}-{run.id}-{self.attempt}",
             timeout=self.task.timeout_seconds,
             context=self.context.copy(),  # the submitting thread is inside the other one
@@ -269,8 +281,7 @@ class Attempts:
             if attempt != self.attempt or self.run.final is not None:
                 return
             if self.run.run_count == 1:
-                self.state = RUNNING
-                self.run.start_time = time.time()
+                self._begins(time.time())
         timeout = self.task.timeout_seconds
         if timeout is not None:
             self.home.timers.call_later(timeout, lambda: self.overrun(attempt, timeout))
@@ -279,8 +290,13 @@ class Attempts:
         """Note that a worker says it has begun a call; the worker itself sees to its time limit."""
         with self.run.lock:
             if attempt == self.attempt and self.run.final is None and self.run.run_count == 1:
-                self.state = RUNNING
-                self.run.start_time = start_time
+                self._begins(start_time)
+
+    def _begins(self, start_time: float) -> None:
+        told, self.state = self.state is RUNNING, RUNNING
+        self.run.start_time = start_time
+        if not told and self.home.observed is not None:
+            self.home.observed.task_run_state_changed(self.run, RUNNING, start_time)
 
     def present_state(self) -> State:
         """Give the state of a run that is not final."""
@@ -322,6 +338,8 @@ class Attempts:
             outcome.records = None
         if run.run_count == 1 and outcome.start_time is not None:
             run.start_time = outcome.start_time
+            if self.home.observed is not None:  # who has not heard that it began, hears that before its end
+                self.begun(attempt, outcome.start_time)
         self.end(attempt, outcome)
 
     def overrun(self, attempt: int, timeout: float) -> None:

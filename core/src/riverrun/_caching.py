@@ -8,14 +8,13 @@ import os
 import pathlib
 import tempfile
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from riverrun import _logging, _settings
+from riverrun import _logging, _settings, _timers
 from riverrun.states import Cached, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from riverrun._futures import TaskRun
     from riverrun._submissions import Submission
@@ -57,7 +56,7 @@ class Cache:
             found = _memory.get(job.cache_key)
         if found is None and self._persist:
             found = _read(_path(job.cache_key))
-        if found is None or (self._expiration is not None and time.time() - found[0] > self._expiration):
+        if found is None or (self._expiration is not None and _timers.clock.time() - found[0] > self._expiration):
             return None
         return Cached(f"Value of an earlier run with cache key {str(key)!r}.", found[1])
 
@@ -66,7 +65,7 @@ class Cache:
         key = job.cache_key
         if key is None:
             return
-        entry = (time.time(), value)
+        entry = (_timers.clock.time(), value)
         with _lock:
             _memory[key] = entry
         if self._persist:
@@ -76,6 +75,20 @@ class Cache:
                 _logging.task_logger.warning(
                     "The result of task run %r is not persisted: %r", job.run.name, error, extra=job.log_fields()
                 )
+
+
+@contextlib.contextmanager
+def emptied() -> Iterator[None]:
+    """Begin with no value in memory, and have those of before again at the end."""
+    with _lock:
+        before = dict(_memory)
+        _memory.clear()
+    try:
+        yield
+    finally:
+        with _lock:
+            _memory.clear()
+            _memory.update(before)
 
 
 def clear() -> None:

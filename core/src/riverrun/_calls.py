@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from riverrun import _async, _by_value, _inputs, _logging, _names
 from riverrun._context import current_scope
 from riverrun._deadlines import interrupted_after
+from riverrun._surroundings import Surrounded, packed
 from riverrun.exceptions import RemoteTaskError, RunTimeout, TaskSerializationError
 from riverrun.states import State
 
@@ -67,14 +68,21 @@ def execute(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwa
     """Call a function inside a scope; whatever it raises is in the outcome, its traceback beginning in its own code."""
     token = current_scope.set(scope)
     try:
-        if scope.log_prints is None:
-            return Outcome(call_in_scope(scope, function, args, kwargs))
-        with _logging.prints_logged(scope, wanted=scope.log_prints):
-            return Outcome(call_in_scope(scope, function, args, kwargs))
+        if scope.surroundings:
+            with Surrounded(scope):
+                return _with_prints(scope, function, args, kwargs)
+        return _with_prints(scope, function, args, kwargs)
     except BaseException as error:  # noqa: BLE001 - an outcome is a value; the engine knows what to do with each kind
         return Outcome(None, from_user_code(error))
     finally:
         current_scope.reset(token)
+
+
+def _with_prints(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+    if scope.log_prints is None:
+        return Outcome(call_in_scope(scope, function, args, kwargs))
+    with _logging.prints_logged(scope, wanted=scope.log_prints):
+        return Outcome(call_in_scope(scope, function, args, kwargs))
 
 
 async def execute_async(
@@ -87,16 +95,29 @@ async def execute_async(
     """Do what `execute` does with a coroutine function; at its deadline the coroutine is cancelled."""
     token = current_scope.set(scope)
     try:
-        if timeout is None and scope.log_prints is None:
-            return Outcome(await function(*args, **kwargs))
-        with _logging.prints_logged(scope, wanted=bool(scope.log_prints)):
-            if timeout is None:
-                return Outcome(await function(*args, **kwargs))
-            return await _within(timeout, function, args, kwargs)
+        if scope.surroundings:
+            with Surrounded(scope):
+                return await _with_prints_async(scope, function, args, kwargs, timeout)
+        return await _with_prints_async(scope, function, args, kwargs, timeout)
     except BaseException as error:  # noqa: BLE001
         return Outcome(None, from_user_code(error))
     finally:
         current_scope.reset(token)
+
+
+async def _with_prints_async(
+    scope: Any,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    timeout: float | None,  # noqa: ASYNC109
+) -> Outcome:
+    if timeout is None and scope.log_prints is None:
+        return Outcome(await function(*args, **kwargs))
+    with _logging.prints_logged(scope, wanted=bool(scope.log_prints)):
+        if timeout is None:
+            return Outcome(await function(*args, **kwargs))
+        return await _within(timeout, function, args, kwargs)
 
 
 async def _within(
@@ -160,6 +181,8 @@ class TaskScope:
     """One attempt at a task run, as the code inside it sees it on a worker."""
 
     is_flow = False
+    surroundings: tuple[Any, ...] = ()
+    """What observers want to be around the function."""
 
     def __init__(self, name: str, log_prints: bool | None, fields: dict[str, Any], *, awaits: bool) -> None:  # noqa: FBT001
         self.name = name
@@ -316,6 +339,8 @@ class TaskCall:
         self._log_level = log_level
         self._process = _this_process()
         _by_value.tell_cloudpickle()
+        if self._scope.surroundings:
+            self._scope.surroundings = packed(self._scope)
         body, args, kwargs = self._work
         self._work = body.for_worker(), args, kwargs
         try:

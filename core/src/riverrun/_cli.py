@@ -12,6 +12,8 @@ import click
 
 from riverrun.exceptions import (
     IncompatibleTaskRunner,
+    ObserverError,
+    ObserverLoadError,
     ParameterTypeError,
     RiverrunError,
     SettingsError,
@@ -38,7 +40,7 @@ class _Commands(click.Group):
         """Run the command that was typed."""
         try:
             return super().invoke(ctx)
-        except (ParameterTypeError, SettingsError, TaskRunnerError) as error:
+        except (ObserverError, ParameterTypeError, SettingsError, TaskRunnerError) as error:
             raise _refusal(error) from None
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
@@ -47,7 +49,7 @@ class _Commands(click.Group):
 
 def _refusal(error: RiverrunError) -> click.ClickException:
     # A plugin that is there and broken is no mistake in what was typed: it fails, and its text may have a traceback.
-    broken = isinstance(error, (TaskRunnerLoadError, IncompatibleTaskRunner))
+    broken = isinstance(error, (TaskRunnerLoadError, IncompatibleTaskRunner, ObserverLoadError))
     return click.ClickException(str(error)) if broken else Refusal(str(error))
 
 
@@ -90,6 +92,9 @@ def main(ctx: click.Context, log_level: str | None) -> None:
 @click.option("--runner", metavar="NAME", help="The task runner; it beats what the flow and all settings say.")
 @click.option("options", "-o", "--option", multiple=True, metavar="KEY=VALUE", help="An option of the task runner.")
 @click.option("parameters", "-p", "--param", multiple=True, metavar="PARAM=VALUE", help="A parameter of the flow.")
+@click.option(
+    "observers", "--observer", multiple=True, metavar="NAME", help="Who is told what happens: progress, otel."
+)
 @click.option("--report", metavar="FILE.html", help="Write a page about the run, also if it fails.")
 @click.option("--traceback", is_flag=True, help="Show whole tracebacks, with Riverrun's own frames.")
 @_log_level
@@ -100,7 +105,7 @@ def run(ctx: click.Context, /, *, target: str, log_level: str | None, **typed: A
     \b
     riverrun run census.py:census
     riverrun run census.py:census -p limit=10 --runner concurrent -o max_workers=4
-    riverrun run census.py --runner dask -o cluster_kwargs.n_workers=4
+    riverrun run census.py --runner dask -o cluster_kwargs.n_workers=4 --observer progress
     riverrun run my_package.flows:census
 
     FLOW may be left out where there is only one. A VALUE is JSON if it reads as JSON and fits, else text.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from riverrun import _history, _report, _settings, _tracebacks
+from riverrun import _history, _observing, _report, _settings, _tracebacks
 from riverrun._cli_target import TargetError, TargetImportError, find_flow
 from riverrun._cli_values import ValueSyntaxError, chosen_runner, parameters
 from riverrun._signals import Terminated
@@ -41,6 +41,7 @@ class Order(NamedTuple):
     runner: str | None = None
     options: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    observers: tuple[str, ...] = ()
     report: str | None = None
     traceback: bool = False
 
@@ -52,11 +53,11 @@ def run_flow(order: Order) -> int:
         The exit status.
 
     Raises:
-        RiverrunError: a parameter, a setting or the task runner cannot be used; nothing has run.
+        RiverrunError: a parameter, a setting, the task runner or an observer cannot be used; nothing has run.
     """
     try:
         # A setting too: for subflows that name no task runner, the command line beats the environment.
-        with _settings.override(task_runner=order.runner):
+        with _settings.override(task_runner=order.runner, observers=order.observers or None):
             return _run_flow(order)
     except (TargetError, ValueSyntaxError, _report.ReportPathError) as error:
         _say(f"Error: {error}")
@@ -79,6 +80,7 @@ def _run_flow(order: Order) -> int:
     flow = find_flow(order.target)
     args, kwargs = parameters(flow, order.parameters)
     runner = chosen_runner(flow, order.runner, order.options)
+    _observing.check(_settings.load())
     home = _history.folder()
     seen: list[FlowRun] = []
     status, kept = FAILED, True

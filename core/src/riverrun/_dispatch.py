@@ -19,7 +19,7 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from riverrun import _async, _logging
+from riverrun import _async, _logging, _timers
 from riverrun._calls import Outcome
 from riverrun._signals import interrupts_raised
 from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, RemoteTaskExecutor, ReplacingTaskExecutor
@@ -169,15 +169,13 @@ class _Line:
             self._serving = False
 
     async def _run_sync(self, job: Submission) -> None:
-        import anyio
-
         delay: float | None = 0.0
         while delay is not None:
             # The task has the loop's thread, so the loop could not act upon Ctrl-C before its end: it hits the task.
             with interrupts_raised(job.home):
                 delay = job.run_once() if job.home.retries_in_place else self._sync(job)
             if delay is not None:
-                await anyio.sleep(delay)
+                await _timers.clock.sleep_async(delay)
 
     async def _to_its_end(self, job: Submission) -> None:
         """Run a coroutine as a task of its own, so that cancelling it can hit no other."""

@@ -7,11 +7,10 @@ everything is stopped first.
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
-from riverrun import _async, _inputs, _plugins
+from riverrun import _async, _inputs, _plugins, _timers
 from riverrun._calls import Outcome, execute, execute_async
 from riverrun._conclusions import conclude, failed, interrupted
 from riverrun._deadlines import interrupted_after
@@ -22,6 +21,7 @@ from riverrun.abc import Concurrency
 
 if TYPE_CHECKING:
     from riverrun._flow_runs import FlowRun
+    from riverrun._observation import Observation
     from riverrun.states import State
 
 GRACE: Final = 1.0
@@ -43,7 +43,11 @@ def run_sync(flow_run: FlowRun) -> State:
             state = failed(flow_run, error)
         except BaseException as error:  # noqa: BLE001 - raised again below
             state, interrupt = interrupted(error), error
-        flow_run.end(state)
+        try:
+            flow_run.end(state)
+        finally:
+            if flow_run.observation_to_close is not None:
+                flow_run.observation_to_close.close()
     if interrupt is not None:
         raise interrupt
     return state
@@ -65,7 +69,7 @@ def _run_sync(flow_run: FlowRun) -> State:
                 delay = flow_run.delay_before_retry(state)
                 if delay is None:
                     return state
-                time.sleep(delay)
+                _timers.clock.sleep(delay)
         except BaseException as error:
             _stop_after(flow_run, error)
             raise
@@ -130,10 +134,25 @@ async def run_async(flow_run: FlowRun) -> State:
         except BaseException as error:  # noqa: BLE001 - raised again below
             # asyncio turns a signal into a cancellation of the main task: the state says what it was.
             state, interrupt = interrupted(signals.noted or flow_run.interrupt or error), error
-        flow_run.end(state)
+        try:
+            flow_run.end(state)
+        finally:
+            if flow_run.observation_to_close is not None:
+                await _close(flow_run.observation_to_close, at_once=isinstance(interrupt, GeneratorExit))
     if interrupt is not None:
         raise interrupt
     return state
+
+
+async def _close(observation: Observation, *, at_once: bool) -> None:
+    """Wait for the observers, without holding up the loop; at once where nothing may be awaited any more."""
+    if at_once:
+        observation.close()
+        return
+    import anyio
+
+    with anyio.CancelScope(shield=True):
+        await _async.in_thread(observation.close)
 
 
 async def _run_async(flow_run: FlowRun) -> State:
@@ -172,14 +191,12 @@ async def _run_async(flow_run: FlowRun) -> State:
 
 
 async def _attempts_async(flow_run: FlowRun) -> State:
-    import anyio
-
     while True:
         state = await _attempt_async(flow_run)
         delay = flow_run.delay_before_retry(state)
         if delay is None:
             return state
-        await anyio.sleep(delay)
+        await _timers.clock.sleep_async(delay)
 
 
 async def _attempt_async(flow_run: FlowRun) -> State:

@@ -24,14 +24,15 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from riverrun import _inputs, _logging, _names
+from riverrun import _inputs, _logging, _names, _timers
 from riverrun._futures import TaskRun
 from riverrun._submissions import Submission
-from riverrun._timers import Timers
 from riverrun.exceptions import CancelledError, MissingContextError, ParameterTypeError
+from riverrun.states import PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
     from riverrun import _async
     from riverrun._futures import TaskFuture
     from riverrun._mapping import Source
+    from riverrun._observation import Observation
     from riverrun._remote import Remote
     from riverrun._submissions import Gate
     from riverrun._tasks import Task
+    from riverrun._timers import Timers
     from riverrun.states import State
 
 
@@ -59,6 +62,8 @@ class Home:
     """Runs a submission in the calling thread if a slot is free; None where nobody may help."""
     helps = True
     """Whether a thread that waits may run a task itself: not where a time limit or a cancellation has to wake it."""
+    observed: Observation | None = None
+    """What tells observers what happens to its task runs; None where nobody listens to that."""
     abandon: Callable[[Callable[[], object]], object]
     """Tells the executor to stop counting on a submission that is running."""
 
@@ -67,6 +72,8 @@ class Home:
         """How many flow runs are around it."""
         self.id = _names.new_id()
         self.log_prints = log_prints
+        self.is_plain = log_prints is None
+        """Whether nothing is around the functions of its tasks."""
         self.runs: list[Any] = []
         """The records of all runs, in the order of submission."""
         self.live: dict[int, Submission] = {}
@@ -127,6 +134,8 @@ class Home:
                 self.live.pop(number, None)
             raise self._refusal(task)
         self.runs.append(run)
+        if self.observed is not None:
+            self.observed.task_run_state_changed(run, PENDING, time.time())
         if gate is not None:
             job.gate = gate
             job.waiting = True
@@ -155,7 +164,7 @@ class Home:
         """The delays and deadlines of its runs."""
         with self._lock:
             if self._timers is None:
-                self._timers = Timers()
+                self._timers = _timers.clock.timers()
             return self._timers
 
     def stop_timers(self) -> None:

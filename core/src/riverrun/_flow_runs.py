@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from riverrun import _inputs, _logging, _names, _settings
+from riverrun import _inputs, _logging, _names, _observing, _settings
 from riverrun._context import current_scope
 from riverrun._dispatch import connect
 from riverrun._endings import run_hook
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from riverrun._flows import Flow
+    from riverrun._observation import Observation
     from riverrun.abc import TaskRunner
 
 MAX_DEPTH: Final = 50
@@ -46,6 +47,12 @@ class FlowRun(Home):
     """
 
     is_flow = True
+    surroundings: tuple[Any, ...] = ()
+    """What observers want to be around the flow's function."""
+    observation: Observation | None = None
+    """What tells observers what happens to it; None where there are none."""
+    parent_task_run_id: str | None = None
+    """Of a flow that was called in a task: that task's run."""
 
     def __init__(
         self,
@@ -74,6 +81,9 @@ class FlowRun(Home):
         """What the task runner has started."""
         self.cancelled = False
         """Whether the flow around it has given it up: then it is not tried again."""
+        self.observation_to_close: Observation | None = None
+        """Of an outermost flow run with observers: it lasts as long as the run."""
+        self._told_that_it_started = False
         self.first_run = 0
         """Where the runs of the present attempt begin in `runs`."""
         self._args, self._kwargs, self._wait_for = args, kwargs, wait_for
@@ -82,10 +92,24 @@ class FlowRun(Home):
             msg = f"Flow {flow.name!r} was called {MAX_DEPTH} flow runs deep. Does it call itself without end?"
             raise RecursionError(msg)
         if scope is None:
-            _logging.configure(_settings.load().log_level)
+            settings = _settings.load()
+            _logging.configure(settings.log_level)
             self.logs_info = _logging.flow_logger.isEnabledFor(logging.INFO)
+            if settings.observers or _observing.registered:
+                self._observe(_observing.opened(settings))
+                self.observation_to_close = self.observation
+        elif getattr(around, "observation", None) is not None:
+            self._observe(around.observation)
+            if around is not scope:
+                self.parent_task_run_id = scope.run.id
         if self.parent is not None and tracked:
             self.parent.runs.append(self)
+
+    def _observe(self, observation: Observation | None) -> None:
+        self.observation = observation
+        if observation is not None and observation.is_about_tasks:
+            self.observed = observation
+            self.is_plain = self.is_plain and not observation.surrounds_tasks
 
     @property
     def name(self) -> str:
@@ -151,6 +175,8 @@ class FlowRun(Home):
         """Say that the run begins."""
         self.state = RUNNING
         kind = "flow run" if self.parent is None else "subflow run"
+        if self.observation is not None:
+            self.observation.flow_run_started(self)
         if self.logs_info:
             self._log(logging.INFO, f"Beginning {kind} %r for flow %r...", self.name, self.flow.name)
 
@@ -161,6 +187,7 @@ class FlowRun(Home):
         if self.logs_info:
             self._log(logging.INFO, "Starting task runner `%s`...", name)
         with ExitStack() as stack:
+            stack.callback(self._tell_that_it_stopped, name)
             try:
                 self.executor = stack.enter_context(runner.start())
                 connect(self, runner.concurrency, self.executor)
@@ -170,6 +197,9 @@ class FlowRun(Home):
                 msg = f"Task runner `{name}` did not start for {self.label} of flow {self.flow.name!r}: {error}"
                 raise TaskRunnerStartError(msg) from error
             stack.callback(self.stop_timers)
+            if self.observation is not None:
+                self.observation.task_runner_started(self, name)
+                self._told_that_it_started = True
             try:
                 yield
             finally:
@@ -177,6 +207,10 @@ class FlowRun(Home):
                 self.leave_running()
                 if self.logs_info:
                     self._log(logging.INFO, "Shutting down task runner `%s`...", name)
+
+    def _tell_that_it_stopped(self, name: str) -> None:
+        if self.observation is not None and self._told_that_it_started:
+            self.observation.task_runner_stopped(self, name)
 
     # -- around one attempt at the body
 
@@ -186,6 +220,8 @@ class FlowRun(Home):
         self.first_run = len(self.runs)
         if not self.cancelled:
             self.closed = None  # an attempt that overran the time limit takes no more calls; this one does
+        if self.observation is not None:
+            self.surroundings = self.observation.around_flow_run(self)
 
     def delay_before_retry(self, state: State) -> float | None:
         """Give the delay in seconds before the next attempt; None if there is none."""
@@ -228,6 +264,8 @@ class FlowRun(Home):
 
     def end(self, state: State) -> None:
         """Take the final state, and tell everybody."""
+        if self.observation is not None and self.state is PENDING:  # it could not even begin
+            self.observation.flow_run_started(self)
         self.end_time = time.time()
         self.closed = self.closed or COMPLETED
         self.state = state
@@ -235,6 +273,8 @@ class FlowRun(Home):
         kind = "Flow run" if self.parent is None else "Subflow run"
         if _logging.flow_logger.isEnabledFor(level):  # the name is not made for nobody
             self._log(level, f"{kind} %r finished in state %s", self.name, repr(state))  # a kept record keeps no value
+        if self.observation is not None:
+            self.observation.flow_run_finished(self, state)
         for hook in self.flow.hooks_for(state):
             run_hook(hook, self.flow, self, state)
         if state.is_completed():

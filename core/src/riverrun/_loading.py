@@ -1,14 +1,17 @@
-"""Import what an offer names, and make sure that it is a task runner which this Riverrun can work with."""
+"""Import what an offer names; of a task runner, make sure that it is one which this Riverrun can work with."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from riverrun._offers import INSTALL, is_ours, version_of
+from riverrun._offers import INSTALL, OBSERVER, TASK_RUNNER, is_ours, version_of
 from riverrun.abc import API_VERSION, TaskRunner, check_concurrency
 from riverrun.exceptions import (
     IncompatibleTaskRunner,
+    ObserverLoadError,
+    ObserverNotInstalled,
+    RiverrunError,
     TaskRunnerError,
     TaskRunnerLoadError,
     TaskRunnerNotInstalled,
@@ -16,6 +19,8 @@ from riverrun.exceptions import (
 
 if TYPE_CHECKING:
     from riverrun._offers import Offer
+
+_LOAD_ERRORS: dict[str, type[RiverrunError]] = {TASK_RUNNER: TaskRunnerLoadError, OBSERVER: ObserverLoadError}
 
 
 def class_of(offer: Offer) -> type[TaskRunner]:
@@ -32,15 +37,15 @@ def class_of(offer: Offer) -> type[TaskRunner]:
         TaskRunnerLoadError: it cannot be imported, or is no task runner.
         IncompatibleTaskRunner: it was written for another version of the contract.
     """
-    named = _named(offer)
+    named = what_is_named_by(offer)
     runner = named if _is_runner(named) else _from_plugin(offer, named)
     check_version(runner, offer)
     if missing := sorted(runner.__abstractmethods__):
-        raise _problem(offer, f"`{runner.__name__}` is abstract, it lacks `{'`, `'.join(missing)}`")
+        raise problem_of(offer, f"`{runner.__name__}` is abstract, it lacks `{'`, `'.join(missing)}`")
     try:
         check_concurrency(runner)
     except TaskRunnerError as error:
-        raise _problem(offer, str(error).removesuffix(".")) from None
+        raise problem_of(offer, str(error).removesuffix(".")) from None
     return runner
 
 
@@ -74,8 +79,12 @@ def _is_runner(named: Any) -> TypeGuard[type[TaskRunner]]:
     return isinstance(named, type) and issubclass(named, TaskRunner)
 
 
-def _named(offer: Offer) -> Any:
-    """Return what the entry point names."""
+def what_is_named_by(offer: Offer) -> Any:
+    """Import what an entry point names.
+
+    Raises:
+        RiverrunError: that is not possible; of the kind that fits what is offered.
+    """
     try:
         # Not `importlib.import_module`: a flow with a runner of ours can do without importlib.
         __import__(offer.module)
@@ -84,7 +93,7 @@ def _named(offer: Offer) -> Any:
             found = getattr(found, name)
     # A plugin may raise anything, and some scripts exit when they are imported.
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is told, with its traceback
-        raise _failure(offer, error) from None
+        raise failure_of(offer, error) from None
     return found
 
 
@@ -99,20 +108,20 @@ def _from_plugin(offer: Offer, plugin: Any) -> type[TaskRunner]:
     try:
         manager.register(plugin, name=offer.full_name)
         manager.check_pending()
-        hooks = manager.get_hookcallers(plugin)
+        hooks = [caller for caller in manager.get_hookcallers(plugin) or () if caller.name == "riverrun_task_runner"]
         runner: Any = manager.hook.riverrun_task_runner() if hooks else None
     except pluggy.PluginValidationError as error:
-        raise _problem(offer, f"its hook does not fit: {error}") from None
+        raise problem_of(offer, f"its hook does not fit: {error}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is told, with its traceback
-        raise _failure(offer, error) from None
+        raise failure_of(offer, error) from None
     if not hooks:
-        raise _problem(
+        raise problem_of(
             offer,
             f"`{offer.value}` is neither a subclass of `riverrun.abc.TaskRunner` "
             "nor a plugin with an `@hookimpl` of `riverrun_task_runner()`",
         )
     if not _is_runner(runner):
-        raise _problem(
+        raise problem_of(
             offer,
             f"its hook `riverrun_task_runner()` returned {runner!r}, which is no subclass of `riverrun.abc.TaskRunner`",
         )
@@ -121,14 +130,16 @@ def _from_plugin(offer: Offer, plugin: Any) -> type[TaskRunner]:
 
 def _label(offer: Offer) -> str:
     version = offer.version or version_of(offer.distribution) or "(version unknown)"
-    return f"The task runner `{offer.name}` of {offer.distribution} {version}"
+    return f"The {offer.kind} `{offer.name}` of {offer.distribution} {version}"
 
 
-def _problem(offer: Offer, why: str) -> TaskRunnerLoadError:
-    return TaskRunnerLoadError(f"{_label(offer)} cannot be loaded: {why}.")
+def problem_of(offer: Offer, why: str) -> RiverrunError:
+    """Say why what is offered cannot be used."""
+    return _LOAD_ERRORS[offer.kind](f"{_label(offer)} cannot be loaded: {why}.")
 
 
-def _failure(offer: Offer, error: BaseException) -> TaskRunnerError:
+def failure_of(offer: Offer, error: BaseException) -> RiverrunError:
+    """Say what code of the distribution raised."""
     entry = f"its entry point `{offer.name} = {offer.value}`"
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing and f"{offer.module}.".startswith(f"{missing}."):
@@ -136,19 +147,24 @@ def _failure(offer: Offer, error: BaseException) -> TaskRunnerError:
             return TaskRunnerNotInstalled(
                 f"The task runner `{offer.name}` is not installed. To install it: {INSTALL[offer.name]}"
             )
-        return _problem(
+        return problem_of(
             offer,
             f"{entry} names the module `{missing}`, which does not exist. "
             f"If its files were removed by hand: pip uninstall {offer.distribution}",
         )
     frame = error.__traceback__.tb_next if error.__traceback__ else None  # our own call says nothing
     if isinstance(error, AttributeError) and frame is None:
-        return _problem(offer, f"{entry} names nothing: {error}")
+        return problem_of(offer, f"{entry} names nothing: {error}")
+    if missing and offer.extra and offer.kind == OBSERVER:
+        return ObserverNotInstalled(
+            f"{_label(offer)} needs the module `{missing}`, which is not installed. "
+            f"To install it: pip install '{offer.distribution}[{offer.extra}]'"
+        )
     import traceback
 
     why = f"it needs the module `{missing}`, which is not installed" if missing else _first_line(error)
     text = "".join(traceback.format_exception(type(error), error, frame))
-    return TaskRunnerLoadError(f"{_label(offer)} cannot be loaded: {why}\n\n{text.rstrip()}")
+    return _LOAD_ERRORS[offer.kind](f"{_label(offer)} cannot be loaded: {why}\n\n{text.rstrip()}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -36,6 +36,10 @@ class RunFormatter(logging.Formatter):
         return f"{self.formatTime(record)} | {level}{record.message}"
 
 
+class SilentHandler(logging.Handler):
+    """A handler of Riverrun's own that shows nothing: beside it, records go to stderr as they do without it."""
+
+
 class _StderrHandler(logging.StreamHandler[Any]):
     """Writes to what `sys.stderr` is at the moment, unless the application has handlers of its own."""
 
@@ -48,7 +52,8 @@ class _StderrHandler(logging.StreamHandler[Any]):
         return sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not logging.root.handlers and root_logger.handlers == [self]:
+        others = [handler for handler in root_logger.handlers if not isinstance(handler, SilentHandler)]
+        if not logging.root.handlers and others == [self]:
             super().emit(record)
 
 
@@ -59,11 +64,24 @@ _applied_level: int | None = None
 def configure(level: str) -> None:
     """Let the records of this level and above come out; a level that the application set on `riverrun` wins."""
     global _applied_level  # noqa: PLW0603 - one process has one logging configuration
-    if not root_logger.handlers:
+    if all(isinstance(handler, SilentHandler) for handler in root_logger.handlers):
         root_logger.addHandler(_handler)
     if root_logger.level in (logging.NOTSET, _applied_level):
         root_logger.setLevel(level)
         _applied_level = root_logger.level
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Undo at the end what `configure` does meanwhile."""
+    global _applied_level  # noqa: PLW0603
+    handlers, level, applied = list(root_logger.handlers), root_logger.level, _applied_level
+    try:
+        yield
+    finally:
+        root_logger.handlers[:] = handlers
+        root_logger.setLevel(level)
+        _applied_level = applied
 
 
 class RunLogger(logging.LoggerAdapter[logging.Logger]):

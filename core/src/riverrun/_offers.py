@@ -34,12 +34,17 @@ class Offer(NamedTuple):
     @property
     def module(self) -> str:
         """The module that has to be imported."""
-        return self.value.partition(":")[0].strip()
+        return self.value.partition(":")[0].partition("[")[0].strip()
 
     @property
     def attribute(self) -> str:
         """What is meant in the module; empty for the module itself."""
         return self.value.partition(":")[2].partition("[")[0].strip()
+
+    @property
+    def extra(self) -> str:
+        """The extra of the distribution that is needed for it: `progress` in `package.module:Class [progress]`."""
+        return self.value.partition("[")[2].partition("]")[0].strip()
 
     @property
     def full_name(self) -> str:

@@ -18,18 +18,23 @@ from typing import Any
 from riverrun import _settings
 from riverrun._allowed import refusal, switched_off
 from riverrun._loading import check_version, class_of
-from riverrun._offers import INSTALL, OURS, Offer, is_importable, normalized, scan
+from riverrun._offers import INSTALL, OBSERVER, OURS, TASK_RUNNER, Offer, is_importable, normalized, scan
 from riverrun._options import refuse_unknown
 from riverrun._suggestions import did_you_mean
 from riverrun.abc import TaskRunner, check_concurrency
 from riverrun.exceptions import (
     ConfigurationError,
+    ObserverConflict,
+    ObserverNotFound,
+    RiverrunError,
     TaskRunnerConflict,
     TaskRunnerNotFound,
     TaskRunnerOptionError,
 )
 
 DEFAULT = "concurrent"
+_CONFLICTS: dict[str, type[RiverrunError]] = {TASK_RUNNER: TaskRunnerConflict, OBSERVER: ObserverConflict}
+_NOT_FOUND: dict[str, type[RiverrunError]] = {TASK_RUNNER: TaskRunnerNotFound, OBSERVER: ObserverNotFound}
 
 
 def resolve(spec: str | type[TaskRunner] | TaskRunner | None) -> TaskRunner:
@@ -156,7 +161,7 @@ def load_class(class_name: str) -> type[TaskRunner] | None:
     ]
     if not offers:
         return None
-    offer = _only_one(offers, f"class `{class_name}`")
+    offer = only_one(offers, f"a class `{class_name}`")
     runner = class_of(offer)
     return runner if class_name in (offer.attribute, runner.__name__) else None
 
@@ -166,6 +171,20 @@ def class_names() -> list[str]:
     ours = [offer.attribute for offer in OURS.values() if is_importable(offer)]
     others = [offer.attribute for offer in third_party() if not switched_off(offer)]
     return ours + [name for name in others if name.isidentifier() and name[0].isupper()]
+
+
+def names() -> list[str]:
+    """Name the task runners that are installed, without importing any.
+
+    Returns:
+        Riverrun's own first, then all others by name; in full (`distribution:name`) where a name alone is not enough.
+    """
+    others = [offer for offer in third_party() if not offer.problem and not switched_off(offer)]
+    times = [offer.name for offer in others]
+    return [
+        *(name for name, offer in OURS.items() if is_importable(offer)),
+        *(offer.name if times.count(offer.name) == 1 else offer.full_name for offer in others),
+    ]
 
 
 def third_party() -> list[Offer]:
@@ -181,17 +200,27 @@ def _chosen(distribution: str, name: str) -> Offer:
     ]
     if not offers:
         raise _not_found(f"{distribution}:{name}" if distribution else name)
-    return _only_one(offers, f"task runner `{name}`")
+    return only_one(offers, f"a task runner `{name}`")
 
 
-def _only_one(offers: list[Offer], what: str) -> Offer:
+def only_one(offers: list[Offer], what: str) -> Offer:
+    """Give the one offer of those of one name that may be used, or say why there is none.
+
+    Args:
+        offers: one or more, of one kind.
+        what: what they offer, for the text.
+
+    Raises:
+        RiverrunError: none may be used, or there are several; of the kind that fits what is offered.
+    """
     allowed = [offer for offer in offers if not switched_off(offer)]
     if not allowed:
-        raise TaskRunnerNotFound(refusal(offers))
+        raise _NOT_FOUND[offers[0].kind](refusal(offers))
     if len({offer.distribution for offer in allowed}) > 1:
-        choice = " or ".join(f'task_runner="{offer.full_name}"' for offer in allowed)
-        raise TaskRunnerConflict(
-            f"{len(allowed)} distributions offer a {what}: {' and '.join(map(str, allowed))}. Choose one: {choice}."
+        option = "task_runner=" if allowed[0].kind == TASK_RUNNER else ""
+        choice = " or ".join(f'{option}"{offer.full_name}"' for offer in allowed)
+        raise _CONFLICTS[allowed[0].kind](
+            f"{len(allowed)} distributions offer {what}: {' and '.join(map(str, allowed))}. Choose one: {choice}."
         )
     return allowed[0]
 

@@ -23,6 +23,7 @@ VARIABLES = {
     "RIVERRUN_HOME": "home",
     "RIVERRUN_DISABLE_PLUGINS": "disable_plugins",
     "RIVERRUN_PLUGINS": "plugins",
+    "RIVERRUN_OBSERVERS": "observers",
 }
 """Every environment variable that Riverrun reads; an empty one counts as not set."""
 
@@ -41,6 +42,8 @@ class Settings(NamedTuple):
     """Whether plugins by other people are switched off."""
     plugins: tuple[str, ...] | None
     """Names, distributions or `dist:name` of the plugins that alone are allowed; `None` allows all."""
+    observers: tuple[str, ...]
+    """The names of the observers that are told what happens to runs."""
     task_runners: dict[str, dict[str, Any]]
     """Default options by the name of a task runner. Treat them as read-only."""
     sources: dict[str, str]
@@ -72,6 +75,7 @@ def load() -> Settings:
         home=os.path.abspath(home),
         disable_plugins=values.get("disable_plugins", False),
         plugins=values.get("plugins"),
+        observers=values.get("observers", ()),
         task_runners=values.get("task_runners", {}),
         sources=sources,
     )
@@ -88,6 +92,7 @@ def override(
     home: str | None = None,
     disable_plugins: bool | None = None,
     plugins: Sequence[str] | None = None,
+    observers: Sequence[str] | None = None,
 ) -> Iterator[None]:
     """Let the command line win over every other source, in all threads, as long as the context lasts.
 
@@ -97,6 +102,7 @@ def override(
         home: a folder.
         disable_plugins: whether plugins by other people are switched off.
         plugins: those that alone are allowed.
+        observers: the names of observers.
 
     Raises:
         SettingsError: a value cannot be used.
@@ -107,6 +113,7 @@ def override(
         "home": home,
         "disable_plugins": disable_plugins,
         "plugins": None if plugins is None else list(plugins),
+        "observers": None if observers is None else list(observers),
     }
     before = dict(_command_line)
     read = {key: _read(key, raw, f"`{key}` on the command line") for key, raw in given.items() if raw is not None}
@@ -214,5 +221,6 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "home": _folder,
     "disable_plugins": _flag,
     "plugins": _names,
+    "observers": _names,
     "task_runners": _tables,
 }

@@ -289,6 +289,8 @@ class Submission(Attempts):
             self.context = self.context.copy()  # the attempt that has failed may still be inside the old one
             self.waiting = not in_place
             self.stopped = False
+            if self.home.observed is not None:
+                self.home.observed.task_run_state_changed(self.run, self.state, time.time())
         if loss is not None:
             text = "Task run %r was lost in attempt %d and is run again (%s): %s"
             _logging.task_logger.warning(
@@ -308,7 +310,7 @@ class Submission(Attempts):
             self.home.queued[self.run.number] = self
             return delay
         if delay:
-            self.home.timers.call_later(delay, self.dispatch)
+            self.home.timers.call_after_delay(delay, self.dispatch)
         else:
             self.dispatch()
         return None
@@ -336,6 +338,9 @@ class Submission(Attempts):
         run.end_time = time.time()
         run.final = state
         future._job = None  # noqa: SLF001
+        if home.observed is not None:
+            with run.lock:
+                home.observed.task_run_state_changed(run, state, run.end_time)
         try:
             if state is not COMPLETED or home.logs_info or self.gate is not None or self.task.has_hooks:
                 self._announce(state, future)
@@ -349,6 +354,7 @@ class Submission(Attempts):
                     self.nested.stop_timers()
                 self.args = self._upstreams = NOTHING
                 self.early_dependents = []
+                self.surroundings = NOTHING
                 self.kwargs = NO_KEYWORDS
                 self.context = self.future = self.handle = None  # type: ignore[assignment]
                 home.live.pop(run.number, None)

@@ -1,4 +1,7 @@
-"""Call functions later: one thread for all delays and deadlines of a flow run, started when the first one is set."""
+"""Time: the clock that delays, time limits and the cache go by, and functions that are called later.
+
+There is one thread for all delays and time limits of a flow run, started when the first one is set.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import itertools
 import logging
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Timers:
@@ -32,6 +36,10 @@ class Timers:
                 self._thread.start()
             elif self._heap[0][2] is function:
                 self._changed.notify()
+
+    def call_after_delay(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function after a delay that somebody asked for, as `call_later` does after one that limits a run."""
+        self.call_later(seconds, function)
 
     def stop(self) -> None:
         """Forget what has not been called, and end the thread."""
@@ -55,3 +63,40 @@ class Timers:
                 function()
             except BaseException:
                 logging.getLogger("riverrun").exception("A timer's function raised, which none of them should.")
+
+
+class Clock:
+    """Real time."""
+
+    def time(self) -> float:
+        """Give the seconds since the epoch."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait before a retry, in this thread."""
+        time.sleep(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Wait before a retry, in this coroutine."""
+        import anyio
+
+        await anyio.sleep(seconds)
+
+    def timers(self) -> Timers:
+        """Make the timers of a flow run."""
+        return Timers()
+
+
+clock = Clock()
+"""The present clock: look it up here at each use, a test may have put another in its place."""
+
+
+@contextmanager
+def replaced(by: Clock) -> Iterator[None]:
+    """Let another clock be the present one, in all threads."""
+    global clock  # noqa: PLW0603 - one process has one clock
+    before, clock = clock, by
+    try:
+        yield
+    finally:
+        clock = before

@@ -20,6 +20,11 @@ The tree::
     │   ├── IncompatibleTaskRunner                  it was written for another version of the contract
     │   ├── TaskRunnerOptionError (TypeError)       an option that does not exist, or a value of the wrong type
     │   └── TaskRunnerStartError                    it did not start
+    ├── ObserverError                        an observer cannot be used; the subclasses say why
+    │   ├── ObserverNotFound (LookupError)          no distribution offers an observer of that name
+    │   │   └── ObserverNotInstalled                one does, and the extra that it needs is not installed
+    │   ├── ObserverConflict (LookupError)          two distributions offer one name
+    │   └── ObserverLoadError                       the plugin is there and cannot be loaded
     └── RunError                             what `result()` raises where no exception of the user's is at hand
         ├── FailedRun                        the run failed and has no exception of its own
         ├── CrashedRun                       the infrastructure lost the run
@@ -110,6 +115,26 @@ class TaskRunnerOptionError(TaskRunnerError, TypeError):
 
 class TaskRunnerStartError(TaskRunnerError):
     """The task runner did not start."""
+
+
+class ObserverError(RiverrunError):
+    """An observer cannot be used."""
+
+
+class ObserverNotFound(ObserverError, LookupError):
+    """No installed distribution offers an observer of that name."""
+
+
+class ObserverNotInstalled(ObserverNotFound):
+    """The observer is there, and the extra of its distribution that it needs is not installed."""
+
+
+class ObserverConflict(ObserverError, LookupError):
+    """Two distributions offer an observer of one name."""
+
+
+class ObserverLoadError(ObserverError):
+    """The plugin was found and cannot be loaded; the text has its distribution, version and traceback."""
 
 
 class RunError(RiverrunError):

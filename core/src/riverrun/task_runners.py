@@ -1,4 +1,4 @@
-"""The task runners that are installed: by name with `get()`, or as classes.
+"""The task runners that are installed: by name with `get()`, or as classes; `names()` lists them.
 
     >>> from riverrun import task_runners
     >>> task_runners.get("concurrent", max_workers=4)
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from riverrun._offers import OURS
-from riverrun._plugins import class_names, get, load_class
+from riverrun._plugins import class_names, get, load_class, names
 from riverrun._suggestions import did_you_mean
 
 if TYPE_CHECKING:  # `X as X` tells type checkers that this module offers them
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # `X as X` tells type checkers that this module offers them
     from runner_ray import RayTaskRunner as RayTaskRunner  # noqa: PLC0414
     from runner_sequential import SequentialTaskRunner as SequentialTaskRunner  # noqa: PLC0414
 
-__all__ = ["get"]
+__all__ = ["get", "names"]
 
 
 def __getattr__(name: str) -> Any:

@@ -152,4 +152,6 @@ async def a_method_may_be_a_flow(report: Report) -> None:
     assert_type(report.written(3), str)
     assert_type(await report.sent("somebody"), bool)
     assert_type(Report.written(report, 3), str)
+    assert_type(report.written.with_options(retries=1)(3), str)
+    assert_type(report.written.submit(add(1, 2)), TaskFuture[str])
     report.written.fn("3")  # type: ignore[arg-type]

@@ -48,6 +48,21 @@ from riverrun import (
     NotReadyError as NotReadyError,
 )
 from riverrun import (
+    ObserverConflict as ObserverConflict,
+)
+from riverrun import (
+    ObserverError as ObserverError,
+)
+from riverrun import (
+    ObserverLoadError as ObserverLoadError,
+)
+from riverrun import (
+    ObserverNotFound as ObserverNotFound,
+)
+from riverrun import (
+    ObserverNotInstalled as ObserverNotInstalled,
+)
+from riverrun import (
     ParameterTypeError as ParameterTypeError,
 )
 from riverrun import (
@@ -148,6 +163,9 @@ from riverrun import (
 )
 from riverrun import (
     hookspecs as hookspecs,
+)
+from riverrun import (
+    observers as observers,
 )
 from riverrun import (
     quote as quote,

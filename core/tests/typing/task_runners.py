@@ -36,6 +36,7 @@ def options_are_not_set_later() -> None:
 def a_runner_is_found_by_name() -> None:
     assert_type(task_runners.get("concurrent", max_workers=4), TaskRunner)
     assert_type(task_runners.get("sequential").concurrency, Concurrency)
+    assert_type(task_runners.names(), list[str])
 
 
 def a_flow_takes_a_name_a_class_or_an_instance(body: Callable[[], int]) -> None:

@@ -149,4 +149,7 @@ def a_method_may_be_a_task(account: Account) -> None:
     assert_type(account.deposit.map([1, 2]), TaskFutureList[float])
     assert_type(account.balance(), TaskFuture[int])
     assert_type(Account.deposit(account, 5), TaskFuture[float])
+    assert_type(account.deposit.with_options(retries=2)(5), TaskFuture[float])
+    assert_type(account.balance.with_options(name="b").submit("USD", wait_for=[add(1, 2)]), TaskFuture[int])
+    assert_type(account.deposit(5, return_state=True), State)
     account.deposit.fn("5")  # type: ignore[arg-type]

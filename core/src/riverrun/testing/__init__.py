@@ -1,6 +1,6 @@
-"""The conformance suite: what every task runner owes to the flows that run on it.
+"""For tests: the conformance suite that every task runner passes, and fixtures for the tests of flows.
 
-A runner's own tests are a subclass with one fixture; pytest does the rest::
+**A task runner's** own tests are a subclass with one fixture; pytest does the rest::
 
     class TestMyTaskRunner(TaskRunnerConformance):
         @pytest.fixture
@@ -8,12 +8,15 @@ A runner's own tests are a subclass with one fixture; pytest does the rest::
             return MyTaskRunner()
 
 Each test is an obligation, its name says which. What the suite cannot see from outside, the subclass declares (see the
-attributes of `TaskRunnerConformance`). Only this module of Riverrun needs pytest.
+attributes of `TaskRunnerConformance`).
+
+**A flow's** tests have the fixtures `flow_runner` and `fake_clock` wherever `core` is installed: see `testing.plugin`.
+Only what is in here needs pytest; each name is loaded when it is first used.
 """
 
 from __future__ import annotations
 
-from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 try:
     import pytest
@@ -21,10 +24,34 @@ except ImportError as error:
     msg = "riverrun.testing, the conformance suite for task runners, needs pytest: pip install pytest"
     raise ImportError(msg) from error
 
-# Before the modules are imported: a failed assertion of the suite shows the values, as one in a test file does.
-pytest.register_assert_rewrite(*(module.name for module in iter_modules(__path__, f"{__name__}.")))
+if TYPE_CHECKING:
+    from riverrun.testing._conformance import TaskRunnerConformance
+    from riverrun.testing._fake_clock import FakeClock
+    from riverrun.testing._within import within
 
-from riverrun.testing._conformance import TaskRunnerConformance  # noqa: E402 - see above
-from riverrun.testing._within import within  # noqa: E402
+__all__ = ["FakeClock", "TaskRunnerConformance", "within"]
 
-__all__ = ["TaskRunnerConformance", "within"]
+_HOMES = {"FakeClock": "_fake_clock", "TaskRunnerConformance": "_conformance", "within": "_within"}
+
+if not TYPE_CHECKING:  # to a type checker, what is not listed above does not exist
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        from importlib import import_module
+
+        if name == "TaskRunnerConformance" and f"{__name__}._conformance" not in __import__("sys").modules:
+            _rewrite_assertions()
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value  # found at once the next time
+        return value
+
+
+def _rewrite_assertions() -> None:
+    """See that a failed assertion of the suite shows the values, as one in a test file does."""
+    import sys
+    from pkgutil import iter_modules
+
+    modules = [module.name for module in iter_modules(__path__, f"{__name__}.")]
+    pytest.register_assert_rewrite(*(name for name in modules if name not in sys.modules))

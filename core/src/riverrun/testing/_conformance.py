@@ -10,6 +10,7 @@ from riverrun.testing._interrupts import Interrupts
 from riverrun.testing._life_cycle import LifeCycle
 from riverrun.testing._lost_workers import LostWorkers
 from riverrun.testing._observation import Observation
+from riverrun.testing._observers import Observers
 from riverrun.testing._order import Order
 from riverrun.testing._retries_and_timeouts import RetriesAndTimeouts
 from riverrun.testing._scale import Scale
@@ -29,6 +30,7 @@ class TaskRunnerConformance(
     AwkwardObjects,
     LostWorkers,
     Observation,
+    Observers,
     Sharing,
     Interrupts,
 ):

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ import anyio.lowlevel
 from riverrun import get_run_logger, task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PATIENCE: Final = 20.0
@@ -27,6 +28,16 @@ PATIENCE: Final = 20.0
 STEP: Final = 0.005
 
 flavour: ContextVar[str] = ContextVar("flavour", default="none")
+
+
+@contextmanager
+def flavoured(value: str) -> Iterator[None]:
+    """Set the context variable around a block."""
+    token = flavour.set(value)
+    try:
+        yield
+    finally:
+        flavour.reset(token)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:

@@ -1,0 +1,372 @@
+"""The pytest plugin, in runs of pytest of its own: as those see it who have `core` installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+from riverrun import task_runners
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.timeout(120)
+
+SUMS = """
+    import pytest
+    from riverrun import flow, task
+
+    @task
+    def add(a, b):
+        return a + b
+
+    @flow
+    def sums():
+        return add(add(1, 2), 3)
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    """Run pytest as a command in an empty folder, on one file of tests."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makeini("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+
+    def run(tests: str, *arguments: str):
+        pytester.makepyfile(test_it=dedent(SUMS) + dedent(tests))
+        return pytester.runpytest_subprocess("-v", "-p", "no:cacheprovider", *arguments, timeout=90)
+
+    return run
+
+
+# -- flow_runner
+
+ON_EACH = """
+    def test_sums(flow_runner):
+        from riverrun import hookimpl, observers
+        used = []
+        class Note:
+            @hookimpl
+            def riverrun_task_runner_started(self, event):
+                used.append(event.task_runner)
+        with observers.register(Note()):
+            assert sums() == 6
+            assert sums.with_options(task_runner=flow_runner)() == 6
+        assert used == [f"{flow_runner.capitalize()}TaskRunner"] * 2
+"""
+
+
+def test_a_test_runs_once_on_each_task_runner_that_is_installed(run):
+    done = run("def test_sums(flow_runner):\n    assert flow_runner\n")
+    assert {"sequential", "concurrent"} <= set(task_runners.names())
+    done.assert_outcomes(passed=len(task_runners.names()))
+    for name in task_runners.names():
+        done.stdout.fnmatch_lines([f"*::test_sums?{name}? PASSED*"])
+
+
+def test_flows_run_on_the_task_runner_of_the_test(run):
+    done = run(ON_EACH, "--flow-runner", "sequential", "--flow-runner", "concurrent")
+    done.assert_outcomes(passed=2)
+    done.stdout.fnmatch_lines(["*test_sums?sequential? PASSED*", "*test_sums?concurrent? PASSED*"])
+
+
+def test_the_ini_file_chooses_task_runners_and_the_command_line_beats_it(run, pytester):
+    pytester.makeini("[pytest]\nflow_runners = sequential concurrent\n")
+    run(ON_EACH).assert_outcomes(passed=2)
+    run(ON_EACH, "--flow-runner", "sequential").assert_outcomes(passed=1)
+
+
+def test_a_mark_chooses_the_task_runners_of_one_test(run):
+    marked = """
+        @pytest.mark.flow_runner("concurrent")
+        def test_sums(flow_runner):
+            assert flow_runner == "concurrent"
+    """
+    run(marked).assert_outcomes(passed=1)
+    done = run(marked, "--flow-runner", "sequential", "-rs")
+    done.assert_outcomes(skipped=1)
+    done.stdout.fnmatch_lines(["*runs on concurrent, and sequential was asked for*"])
+
+
+def test_a_task_runner_that_is_not_installed_is_skipped_with_what_to_type(run, pytester):
+    pytester.makeconftest("import sys\nsys.modules['runner_ray'] = None\n")
+    done = run("def test_sums(flow_runner):\n    pass\n", "--flow-runner", "ray", "-rs")
+    done.assert_outcomes(skipped=1)
+    done.stdout.fnmatch_lines(["*task runner `ray` is not installed: pip install 'core[[]ray[]]'*"])
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "where"),
+    [
+        ("def test_sums(flow_runner):\n    pass\n", ["--flow-runner", "concurent"], "--flow-runner"),
+        (
+            "@pytest.mark.flow_runner('concurent')\ndef test_sums(flow_runner):\n    pass\n",
+            [],
+            "@pytest.mark.flow_runner",
+        ),
+    ],
+)
+def test_a_name_that_does_not_exist_is_a_usage_error(run, source, arguments, where):
+    done = run(source, *arguments)
+    assert done.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
+    text = done.stdout.str() + done.stderr.str()
+    assert f"{where}: no task runner is named `concurent`; did you mean `concurrent`? Installed: sequential, " in text
+
+
+def test_a_mark_without_a_name_is_refused(run):
+    done = run("@pytest.mark.flow_runner\ndef test_sums(flow_runner):\n    pass\n")
+    assert done.ret != 0
+    assert "@pytest.mark.flow_runner needs at least one name of a task runner." in done.stdout.str() + done.stderr.str()
+
+
+def test_nothing_leaks_from_one_test_to_the_next(run):
+    done = run(
+        """
+        import logging, os, threading
+        from riverrun import _caching, _settings, observers
+
+        logger = logging.getLogger("riverrun")
+        before = {}
+
+        @task(cache_key_fn=lambda *_: "one key", persist_result=True)
+        def count():
+            counted.append(1)
+            return len(counted)
+
+        counted = []
+
+        @flow
+        def counts():
+            return count()
+
+        def seen():
+            return {
+                "handlers": list(logger.handlers),
+                "level": logger.level,
+                "threads": {thread.name for thread in threading.enumerate()},
+                "settings": _settings.load(),
+                "environment": dict(os.environ, PYTEST_CURRENT_TEST=""),
+                "observers": list(observers.register.__globals__["registered"]),
+                "cached": dict(_caching._memory),
+            }
+
+        def test_first():
+            before.update(seen())
+
+        def test_runs_flows(flow_runner):
+            counted.clear()
+            assert counts() == 1  # nothing of an earlier test is in the cache, in memory or in files
+            assert counts() == 1
+            assert (os.path.expanduser("~") not in _settings.load().home) or "pytest" in _settings.load().home
+            observers.register("otel")
+            logger.addHandler(logging.NullHandler())
+            logger.setLevel("DEBUG")
+
+        def test_last():
+            assert seen() == before
+        """,
+        "--flow-runner=sequential",
+        "--flow-runner=concurrent",
+    )
+    done.assert_outcomes(passed=4)
+
+
+def test_flows_may_be_tested_in_async_tests_and_threads_end_with_them(run):
+    done = run(
+        """
+        import anyio, threading
+
+        @flow
+        async def sums_async():
+            return await add(1, 2)
+
+        @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+        def test_sums(flow_runner, backend):
+            assert anyio.run(sums_async, backend=backend) == 3
+            assert not [t.name for t in threading.enumerate() if t.name.startswith("riverrun")]
+        """,
+        "--flow-runner=sequential",
+        "--flow-runner=concurrent",
+    )
+    done.assert_outcomes(passed=4)
+
+
+# -- fake_clock
+
+ON_BOTH = ("--flow-runner=sequential", "--flow-runner=concurrent")
+
+
+def test_delays_before_retries_end_at_once_and_are_noted(run):
+    done = run(
+        """
+        import time
+        from riverrun import exponential_backoff
+
+        @task(retries=3, retry_delay_seconds=exponential_backoff(1000))
+        def stubborn():
+            raise ValueError
+
+        @task(retries=3, retry_delay_seconds=[1000, 2000, 4000])
+        async def stubborn_later():
+            raise ValueError
+
+        @flow(retries=1, retry_delay_seconds=5000)
+        def tries():
+            stubborn().wait()
+            stubborn_later().result()
+
+        @flow(retries=1, retry_delay_seconds=5000)
+        async def tries_async():
+            await stubborn_later()
+
+        def test_a_sync_flow(flow_runner, fake_clock):
+            assert tries(return_state=True).is_failed()
+            assert fake_clock.delays == [1000, 2000, 4000, 1000, 2000, 4000, 5000] + [1000, 2000, 4000] * 2
+
+        @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+        def test_an_async_flow(flow_runner, fake_clock, backend):
+            import anyio
+            with pytest.raises(ValueError):
+                anyio.run(tries_async, backend=backend)
+            assert fake_clock.delays == [1000, 2000, 4000, 5000, 1000, 2000, 4000]
+
+        def test_real_time_is_back():
+            from riverrun import _timers
+            assert type(_timers.clock) is _timers.Clock
+        """,
+        *ON_BOTH,
+    )
+    done.assert_outcomes(passed=7)
+
+
+def test_time_limits_are_overrun_when_the_test_lets_time_pass(run):
+    done = run(
+        """
+        @flow
+        def slow():
+            @task(timeout_seconds=60, retries=1)
+            def sleeps():
+                clock.advance(61)
+
+            @task(timeout_seconds=60)
+            async def sleeps_later():
+                clock.advance(61)
+
+            @task(timeout_seconds=60)
+            def is_quick():
+                clock.advance(59)
+                return "quick"
+
+            states = [future.wait() for future in (sleeps(), sleeps_later())]
+            return [(state.name, state.message) for state in states], is_quick().result()
+
+        def test_slow(flow_runner, fake_clock):
+            global clock
+            clock = fake_clock
+            states, value = slow()
+            assert states == [("TimedOut", "Task run exceeded timeout of 60.0 seconds")] * 2
+            assert value == "quick"
+
+        @flow(timeout_seconds=60)
+        def slow_itself():
+            clock.advance(61)
+
+        def test_a_flow(flow_runner, fake_clock):
+            global clock
+            clock = fake_clock
+            assert slow_itself(return_state=True).name == "TimedOut"
+
+        def test_time_that_passes_in_one_run_is_no_business_of_a_later_one(flow_runner, fake_clock):
+            global clock
+            clock = fake_clock
+            slow()
+            fake_clock.advance(1000)
+            assert sums() == 6
+        """,
+        *ON_BOTH,
+    )
+    done.assert_outcomes(passed=6)
+
+
+def test_cached_values_grow_old_when_the_test_lets_time_pass(run):
+    done = run(
+        """
+        from datetime import timedelta
+
+        @task(cache_key_fn=lambda *_: "key", cache_expiration=timedelta(hours=1))
+        def now():
+            counted.append(1)
+            return len(counted)
+
+        counted = []
+
+        @flow
+        def asks():
+            return now()
+
+        def test_age(flow_runner, fake_clock):
+            counted.clear()
+            assert (asks(), asks()) == (1, 1)
+            fake_clock.advance(3601)
+            assert asks() == 2
+
+        def test_time_does_not_go_back(fake_clock):
+            with pytest.raises(ValueError, match="Time cannot go back: advance"):
+                fake_clock.advance(-1)
+        """,
+        *ON_BOTH,
+    )
+    done.assert_outcomes(passed=3)
+
+
+# -- for those who do not use it
+
+LOADED = """
+    import sys
+    def test_nothing():
+        assert {name for name in sys.modules if name.startswith(("riverrun", "runner_"))} == EXPECTED
+        assert not {"pydantic", "anyio", "cloudpickle", "coolname", "rich", "trio"} & set(sys.modules)
+"""
+
+
+def test_it_imports_nothing_before_a_test_asks_for_a_fixture(pytester):
+    expected = {"riverrun", "riverrun.testing", "riverrun.testing.plugin"}
+    pytester.makepyfile(dedent(LOADED).replace("EXPECTED", repr(expected)))
+    # Of all the plugins that happen to be installed here, this one alone.
+    pytester.runpytest_subprocess(
+        "-p", "no:anyio", "-p", "no:sybil", "-p", "no:cacheprovider", timeout=60
+    ).assert_outcomes(passed=1)
+
+
+def test_it_can_be_left_out(pytester):
+    pytester.makepyfile("def test_it(flow_runner):\n    pass\n")
+    done = pytester.runpytest_subprocess("-p", "no:riverrun", timeout=60)
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["*fixture 'flow_runner' not found*"])
+    assert pytester.runpytest_subprocess("-p", "no:riverrun", "--flow-runner=x", timeout=60).ret == 4
+
+
+def test_who_imports_riverrun_before_pytest_gets_no_warning(pytester):
+    pytester.makepyfile("def test_it():\n    pass\n")
+    code = "import riverrun, riverrun.states, pytest; raise SystemExit(pytest.main(['-W', 'error', '-q']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 passed" in done.stdout
+    assert "warning" not in done.stdout
+
+
+def test_a_failed_assertion_of_the_conformance_suite_shows_the_values(pytester):
+    pytester.makepyfile(
+        test_suite="""
+        import pytest
+        from riverrun.testing import TaskRunnerConformance
+
+        class TestIt(TaskRunnerConformance):
+            @pytest.fixture
+            def task_runner(self):
+                return "not a task runner"
+        """
+    )
+    done = pytester.runpytest_subprocess("-k", "of_this_version", "-p", "no:cacheprovider", timeout=90)
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["E*assert False", "E*where False = isinstance('not a task runner', *"])
