@@ -1,7 +1,7 @@
 """What observers want to be around a run's function, here or on a worker: context managers, made by what they gave.
 
-Nothing that goes wrong with one of them changes the run: it is logged, and the function runs without it. What goes wrong
-in one run goes wrong in the next, so each process says it once for each flow run.
+Nothing that goes wrong with one of them changes the run: it is logged, and the function runs without it. What goes
+wrong in one run goes wrong in the next, so each process says it once for each flow run.
 """
 
 from __future__ import annotations
