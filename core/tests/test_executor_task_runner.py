@@ -1,4 +1,7 @@
-"""`ExecutorTaskRunner`: any executor of the `concurrent.futures` kind is a task runner, and one that breaks is replaced."""
+"""`ExecutorTaskRunner`: any executor is a task runner, and one that breaks is replaced.
+
+With one executor, the conformance suite is put to the runner of `docs/writing-a-task-runner.md`, in `test_docs_contract.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import multiprocessing
 import os
 import threading
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from riverrun import TaskRunnerStartError, WorkerLost, flow, task
@@ -15,18 +18,12 @@ from riverrun.abc import Concurrency, ExecutorTaskRunner
 from riverrun.exceptions import TaskRunnerError
 from riverrun.testing import TaskRunnerConformance, within
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 needs_forkserver = pytest.mark.skipif(
     "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system has no forkserver"
 )
-
-
-class PoolTaskRunner(ExecutorTaskRunner):
-    threads: int = 2
-
-    concurrency = Concurrency.CONCURRENT
-
-    def executor(self):
-        return ThreadPoolExecutor(self.threads)
 
 
 class ProcessTaskRunner(ExecutorTaskRunner):
@@ -55,21 +52,6 @@ def _context():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["riverrun.testing"])
     return context
-
-
-class TestThreads(TaskRunnerConformance):
-    time_limit = 30
-
-    @pytest.fixture
-    def task_runner(self):
-        return PoolTaskRunner()
-
-
-@needs_forkserver
-class TestProcesses(TaskRunnerConformance):
-    @pytest.fixture
-    def task_runner(self):
-        return ProcessTaskRunner()
 
 
 @needs_forkserver
