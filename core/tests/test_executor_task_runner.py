@@ -75,8 +75,7 @@ class Breaking:
         return self
 
     def __exit__(self, *error: object):
-        assert error == (None, None, None)
-        self.events.append("stopped")
+        self.events.append("stopped" if error == (None, None, None) else repr(error[1]))
 
     def submit(self, call):
         if not self.calls:
@@ -111,6 +110,22 @@ def test_in_lanes_the_call_that_broke_an_executor_is_lost_and_the_next_goes_to_a
         errors = [future.exception(30) for future in futures]
     assert [str(error) for error in errors] == ["None", "None", "in the middle of it"] * 2
     assert [one.events for one in made] == [["made", "entered", "stopped"]] * 2
+
+
+@pytest.mark.parametrize("kind", ["replaced", "lanes"])
+def test_an_executor_is_told_what_ends_the_flow_run(kind: str):
+    made: list[Breaking] = []
+
+    def make():
+        return Breaking(made, 1, taken=False)
+
+    def leave():
+        with Replaced(make) if kind == "replaced" else Lanes(make, 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+    assert [one.events for one in made] == [["made", "entered", "KeyboardInterrupt()"]]
 
 
 @pytest.mark.parametrize("kind", ["replaced", "lanes"])

@@ -27,9 +27,9 @@ class _Started:
         self._context = make()
         self.submit: Callable[[Any], Future[Any]] = self._context.__enter__().submit
 
-    def stop(self) -> None:
-        """Stop it, and wait until it has."""
-        self._context.__exit__(None, None, None)
+    def stop(self, *error: Any) -> None:
+        """Stop it, and wait until it has; `error` is what ends the flow run, if that is an exception."""
+        self._context.__exit__(*(error or (None, None, None)))
 
 
 class Replaced:
@@ -46,7 +46,7 @@ class Replaced:
 
     def __exit__(self, *error: object) -> None:
         try:
-            self._executor.stop()
+            self._executor.stop(*error)
         finally:
             for thread in self._stopping:
                 thread.join()
@@ -86,7 +86,7 @@ class Lanes:
         try:
             self._threads.shutdown()
         finally:
-            stopping = [threading.Thread(target=executor.stop, name="riverrun-lane-stops") for executor in self._free]
+            stopping = [threading.Thread(target=executor.stop, args=error) for executor in self._free]
             for thread in stopping:
                 thread.start()
             for thread in stopping:

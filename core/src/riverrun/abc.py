@@ -261,7 +261,7 @@ class ExecutorTaskRunner(TaskRunner):
 
         Returns:
             A context manager whose value has `submit()`, as every `concurrent.futures.Executor` is. Leaving it stops
-            all that it has started.
+            all that it has started. What ends the flow run, if that is an exception, it is given on leaving.
         """
 
     def lanes(self) -> int | None:
