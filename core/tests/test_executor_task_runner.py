@@ -1,6 +1,6 @@
 """`ExecutorTaskRunner`: any executor is a task runner, and one that breaks is replaced.
 
-With one executor, the conformance suite is put to the runner of `docs/writing-a-task-runner.md`: in `test_docs_contract`.
+The conformance suite is put to one executor in `test_docs_contract.py`, where it is an example of the page.
 """
 
 from __future__ import annotations
