@@ -23,6 +23,16 @@ TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.27"]
 TEST_DASK = ["bokeh>=3.1", "cryptography>=42", "dask[array,dataframe]", "psutil>=5.8"]
 TEST_DASK_SMOKE = ["psutil>=5.8"]  # what its conftest imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
+# What other people's task runners are built with, run on and tested with, in the integration tests.
+PLUGINS = [
+    "editables>=0.5",
+    "hatchling>=1.27,<2",
+    "loky>=3.4",
+    "mpi4py>=4.0",
+    "mpich>=4.2",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+]
 LINT = ["ruff==0.17.6"]
 LAYERS = ["import-linter==2.16"]
 TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
@@ -157,7 +167,7 @@ def integration(session: nox.Session) -> None:
     wheelhouse = Path(session.virtualenv.location, "wheelhouse").resolve()
     shutil.rmtree(wheelhouse, ignore_errors=True)
     wheels = [str(wheel) for wheel in sorted(DIST.glob("*.whl"))]
-    session.run("python", "-m", "pip", "download", "--quiet", "--dest", str(wheelhouse), *wheels)
+    session.run("python", "-m", "pip", "download", "--quiet", "--dest", str(wheelhouse), *wheels, *PLUGINS)
     session.run("pytest", "tests-integration", *session.posargs, env=CLEAN | {"WHEELHOUSE": str(wheelhouse)})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def listening() -> list[str]:
     inodes = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         if descriptor.is_symlink():
-            inodes.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+            inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
     lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     return [fields[1] for fields in lines if fields[3] == "0A" and fields[9] in inodes]
 

@@ -1,4 +1,4 @@
-"""What this runner does beyond the suite: limits, initializers, processes that are replaced, scripts without a guard."""
+"""What this runner does beyond the suite: limits, initializers, new processes for old, scripts without a guard."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from riverrun import flow, task, task_runners
 from riverrun.exceptions import TaskRunnerOptionError
 from riverrun.testing import within
 from runner_process import ProcessTaskRunner
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -22,6 +22,7 @@ from collections import deque
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from riverrun.exceptions import TaskRunnerStartError
@@ -29,7 +30,7 @@ from riverrun.exceptions import TaskRunnerStartError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# On one machine MPI needs no network: shared memory will do, and nothing has to listen. The user's own settings go first.
+# On one machine MPI needs no network: shared memory will do, and nothing has to listen. The user's settings go first.
 NO_NETWORK = {"UCX_TLS": "sm,self", "FI_TCP_IFACE": "lo", "OMPI_MCA_btl": "self,sm"}
 
 
@@ -50,7 +51,7 @@ class Job:
         folder = tempfile.mkdtemp(prefix="runner-mpi-")  # which nobody else may enter
         try:
             with socket.socket(socket.AF_UNIX) as listener:
-                address = os.path.join(folder, "job")
+                address = str(Path(folder, "job"))
                 listener.bind(address)
                 listener.listen(1)
                 self._process = self._start(address)
@@ -66,8 +67,17 @@ class Job:
         return self
 
     def _start(self, address: str) -> subprocess.Popen[bytes]:
-        command = [*self._launcher, "-n", str(self._workers + 1), sys.executable, "-P", "-m", "runner_mpi._serve", address]
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        command = [
+            *self._launcher,
+            "-n",
+            str(self._workers + 1),
+            sys.executable,
+            "-P",
+            "-m",
+            "runner_mpi._serve",
+            address,
+        ]
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         try:
             return subprocess.Popen(
                 command,
@@ -85,7 +95,7 @@ class Job:
         while True:
             with suppress(TimeoutError):
                 accepted, _ = listener.accept()
-                accepted.setblocking(True)  # noqa: FBT003 - its name says it
+                accepted.setblocking(True)
                 return Connection(accepted.detach())
             status, command = self._process.poll(), " ".join(self._launcher)
             if status is not None:
@@ -95,8 +105,8 @@ class Job:
                 )
             if time.monotonic() > deadline:
                 raise TaskRunnerStartError(
-                    f"MPITaskRunner: the job of `{command}` did not answer in {self._start_timeout:g} seconds. Where jobs "
-                    "wait for a place, start the flow inside an allocation, or raise `start_timeout`."
+                    f"MPITaskRunner: the job of `{command}` did not answer in {self._start_timeout:g} seconds. "
+                    "Where jobs wait for a place, start the flow inside an allocation, or raise `start_timeout`."
                 )
 
     def submit(self, call: Callable[[], Any], /) -> Future[Any]:

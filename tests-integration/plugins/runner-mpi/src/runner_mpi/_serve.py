@@ -36,7 +36,9 @@ def serve(address: str, pool: Executor) -> None:
 
 def main() -> None:
     """Serve, on rank 0; work, on the others, until rank 0 has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # launchers end a job of which a rank died by it: no need for a traceback
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # launchers end a job of which a rank died by it: no need for a traceback
     with MPICommExecutor(MPI.COMM_WORLD, root=0) as pool:
         if pool is not None:
             serve(sys.argv[1], pool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable  # noqa: TC003 - options are checked against their annotations, by pydantic
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any, ClassVar
 
