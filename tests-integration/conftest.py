@@ -1,3 +1,3 @@
-"""What pytest leaves alone here: the projects in `plugins` have tests of their own, which run where they are installed."""
+"""The projects in `plugins` have tests of their own, which run where those are installed: pytest leaves them alone."""
 
 collect_ignore = ["plugins"]
