@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from riverrun import WorkerLost, flow
-from riverrun.testing import _jobs
+from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._suite import Suite, crosses_processes, declares, leave_out
 from riverrun.testing._within import limited
 

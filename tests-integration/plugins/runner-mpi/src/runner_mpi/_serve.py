@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Client
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,10 @@ from mpi4py import MPI
 from mpi4py.futures import MPICommExecutor
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Future
 
 
-def serve(address: str, pool: Executor) -> None:
+def serve(address: str, pool: Any) -> None:
     """Hand calls out until there are no more, or nobody is left to send any."""
     sending = threading.Lock()
     with Client(address, "AF_UNIX") as flow:
@@ -29,8 +30,7 @@ def serve(address: str, pool: Executor) -> None:
         with suppress(EOFError, OSError):
             while message := flow.recv():
                 number, call = message
-                future = pool.submit(call)
-                future.add_done_callback(lambda done, number=number: report(number, done))
+                pool.submit(call).add_done_callback(partial(report, number))
         pool.shutdown()  # waits for the last outcomes
 
 

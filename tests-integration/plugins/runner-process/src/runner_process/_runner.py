@@ -61,7 +61,7 @@ class ProcessTaskRunner(ExecutorTaskRunner):
 class _OneProcess(ProcessPoolExecutor):
     """An executor with one process, which takes so many calls and no more."""
 
-    def __init__(self, most: int | None, initargs: tuple[object, ...]) -> None:
+    def __init__(self, most: int | None, initargs: tuple[dict[str, str], bytes | None]) -> None:
         super().__init__(1, mp_context=context(), initializer=start, initargs=initargs)
         self._left = most
 
