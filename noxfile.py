@@ -30,6 +30,16 @@ EDITABLE = ["editables>=0.5", "hatchling>=1.27,<2"]  # what an editable install 
 UV = ["uv>=0.5"]
 TWINE = ["twine>=6.1"]
 VERSIONS = ["click>=8.1,<9", "packaging>=24", "tomlkit>=0.13"]  # what scripts/versions.py needs
+# What other people's task runners are built with, run on and tested with, in the integration tests.
+PLUGINS = [
+    "editables>=0.5",
+    "hatchling>=1.27,<2",
+    "loky>=3.4",
+    "mpi4py>=4.0",
+    "mpich>=4.2",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+]
 LINT = ["ruff==0.17.6"]
 LAYERS = ["import-linter==2.16"]
 TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
@@ -174,7 +184,7 @@ def integration(session: nox.Session) -> None:
     wheelhouse = Path(session.virtualenv.location, "wheelhouse").resolve()
     shutil.rmtree(wheelhouse, ignore_errors=True)
     wheels = [str(wheel) for wheel in sorted(DIST.glob("*.whl"))]
-    session.run("python", "-m", "pip", "download", "--quiet", "--dest", str(wheelhouse), *wheels)
+    session.run("python", "-m", "pip", "download", "--quiet", "--dest", str(wheelhouse), *wheels, *PLUGINS)
     folders = {"WHEELHOUSE": str(wheelhouse), "DIST": str(DIST)}
     session.run("pytest", *_unless_given(session, ["tests-integration"]), *session.posargs, env=CLEAN | folders)
 

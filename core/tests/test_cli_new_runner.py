@@ -183,6 +183,19 @@ def test_what_is_no_executor_is_refused(command: Command, path: str, text: str):
     assert refusal(command, "batch", "--executor", path) == f"Error: `--executor {path}` {text}\n"
 
 
+def test_an_executor_of_no_distribution_is_to_be_added_by_hand(command: Command, monkeypatch: pytest.MonkeyPatch):
+    Path("loose_pool.py").write_text(
+        "from concurrent.futures import ThreadPoolExecutor\nclass Pool(ThreadPoolExecutor): ..."
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    assert command("new-runner", "loose", "--executor", "loose_pool.Pool").out.endswith(
+        "  riverrun runners\n"
+        "What `loose_pool` is installed from is not known: "
+        "add it to the dependencies in runner-loose/pyproject.toml.\n"
+    )
+    assert "import Pool" in Path("runner-loose/src/runner_loose/_runner.py").read_text()
+
+
 def test_what_is_told_of_an_executor_by_somebody_else(install: Install, monkeypatch: pytest.MonkeyPatch):
     source = """
         class Pool:

@@ -57,7 +57,7 @@ class ProcessPoolTaskRunner(TaskRunner):
 
 @pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="this system has no forkserver")
 class TestAPlainProcessPool(TaskRunnerConformance):
-    # One worker that dies breaks the whole of this pool, so it does not declare `survives_lost_workers`.
+    # One worker that dies breaks the whole of this pool, and it is not replaced: it declares nothing.
 
     @pytest.fixture
     def task_runner(self):
@@ -398,32 +398,48 @@ def test_the_honest_runner_that_the_broken_ones_are_made_from_passes(tmp_path: P
     assert "failed" not in output, output
 
 
-SURVIVES = """
+LOSSES = {
+    "survives_lost_workers": "test_runs_on_other_workers_survive_a_worker_that_dies",
+    "replaces_lost_workers": "test_a_flow_run_whose_worker_died_has_workers_again",
+}
+"""What a runner in other processes may declare, and the test that looks at it."""
+DECLARED = """
+    class Declaring({runner}):
+        {capability} = True
     class TestBroken(TaskRunnerConformance):
-        survives_lost_workers = True
         @pytest.fixture
         def task_runner(self):
-            return {runner}()
+            return Declaring()
 """
-SURVIVAL = "test_runs_on_other_workers_survive_a_worker_that_dies"
 needs_forkserver = pytest.mark.skipif(
     "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system has no forkserver"
 )
 
 
 @needs_forkserver
-def test_a_runner_whose_workers_die_alone_passes_the_test_that_it_declares(tmp_path: Path):
-    tail = SURVIVES.format(runner="OneProcessForEachTaskRunner")
-    output = run_suite(tmp_path, POOLS, SURVIVAL, tail=tail)
+@pytest.mark.parametrize("capability", LOSSES)
+def test_a_runner_whose_workers_die_alone_passes_the_test_that_it_declares(tmp_path: Path, capability: str):
+    tail = DECLARED.format(runner="OneProcessForEachTaskRunner", capability=capability)
+    output = run_suite(tmp_path, POOLS, LOSSES[capability], tail=tail)
     assert "1 passed" in output, output
 
 
 @needs_forkserver
-def test_a_runner_that_declares_it_and_loses_them_all_fails_it(tmp_path: Path):
-    tail = SURVIVES.format(runner="ProcessPoolTaskRunner")
-    output = run_suite(tmp_path, POOLS, SURVIVAL, tail=tail)
+@pytest.mark.parametrize("capability", LOSSES)
+def test_a_runner_that_declares_it_and_loses_them_all_fails_it(tmp_path: Path, capability: str):
+    tail = DECLARED.format(runner="ProcessPoolTaskRunner", capability=capability)
+    output = run_suite(tmp_path, POOLS, LOSSES[capability], tail=tail)
     assert "1 failed" in output, output
-    assert "WorkerLost" in output, output
+    assert "BrokenProcessPool" in output, output
+
+
+@needs_forkserver
+@pytest.mark.parametrize("capability", LOSSES)
+def test_a_test_class_may_take_back_what_the_runner_declares(tmp_path: Path, capability: str):
+    tail = DECLARED.format(runner="ProcessPoolTaskRunner", capability=capability)
+    tail += f"        {capability} = False\n"
+    output = run_suite(tmp_path, POOLS, LOSSES[capability], tail=tail)
+    assert "1 skipped" in output, output
 
 
 def test_a_class_without_the_fixture_is_told_to_have_one(tmp_path: Path):

@@ -1,7 +1,6 @@
 """The pages in `docs`: their links, and what `writing-a-task-runner.md` says of the contract.
 
-Its longest example is put to the conformance suite here; the two short ones, a thread pool and a process pool, are in
-`test_conformance_suite.py`.
+Its runners are put to the conformance suite here, as they stand on the page.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "writing-a-task-runner.md"
 PAGE_OF_OBSERVERS = ROOT / "docs" / "observers.md"
+HOOKS_OF_RUNNERS = {"riverrun_task_runner"}
 
 
 def public_names(module: ModuleType) -> Iterator[str]:
@@ -56,41 +56,84 @@ def class_of_the_page(
     return class_of_the_page
 
 
-@pytest.mark.parametrize("module", [abc, hookspecs, workers])
-def test_every_public_name_of_the_contract_is_on_the_page(module: ModuleType):
-    names = {name for name in public_names(module) if not name.startswith("_")}
+def names_missing_on(page: Path, names: set[str]) -> list[str]:
+    """Give the names that are nowhere on a page, as code: by themselves, in a call, or behind a dot."""
     assert names
-    if module is hookspecs:  # the hooks of observers have a page of their own, see the next test
-        names = {name for name in names if name in {"riverrun_task_runner", "hookimpl", "hookspec"}}
-    page = PAGE.read_text("utf-8")
-    assert [name for name in sorted(names) if f"`{name}" not in page] == []
+    text = page.read_text("utf-8")
+    return [name for name in sorted(names) if not re.search(rf"`(\w+\.)?{name}\b", text)]
+
+
+def hooks_of(page: str) -> set[str]:
+    """Give the hooks that a page explains: those of runners are on this page, all others are for observers."""
+    hooks = {
+        part.name
+        for part in ast.walk(ast.parse(Path(hookspecs.__file__).read_text("utf-8")))
+        if isinstance(part, ast.FunctionDef) and any("hookspec" in ast.unparse(mark) for mark in part.decorator_list)
+    }
+    assert hooks >= HOOKS_OF_RUNNERS
+    return HOOKS_OF_RUNNERS if page == PAGE.name else hooks - HOOKS_OF_RUNNERS
+
+
+@pytest.mark.parametrize("module", [abc, workers])
+def test_every_public_name_of_the_contract_is_on_the_page(module: ModuleType):
+    assert names_missing_on(PAGE, {name for name in public_names(module) if not name.startswith("_")}) == []
+
+
+def test_every_hook_is_on_the_page_of_those_who_implement_it():
+    assert names_missing_on(PAGE, hooks_of(PAGE.name) | {"hookimpl", "hookspec"}) == []
+    assert len(hooks_of(PAGE_OF_OBSERVERS.name)) == 8
 
 
 def test_every_hook_of_observers_and_every_record_and_its_fields_are_on_their_page():
-    page = PAGE_OF_OBSERVERS.read_text("utf-8")
-    hooks = {
-        name for name in public_names(hookspecs) if name.startswith("riverrun_") and name != "riverrun_task_runner"
-    }
-    assert len(hooks) == 8
     records = {name: kind for name, kind in vars(observers).items() if dataclasses.is_dataclass(kind)}
     fields = {field.name for kind in records.values() for field in dataclasses.fields(kind)}
     assert {"flow_run_id", "state", "worker"} <= fields
     # Ids and names of runs in a log record are told together.
-    names = [*hooks, *records, *fields, "register"]
-    assert [name for name in sorted(names) if f"`{name}" not in page] == []
+    names = {*hooks_of(PAGE_OF_OBSERVERS.name), *records, *fields, "register"}
+    assert names_missing_on(PAGE_OF_OBSERVERS, names) == []
 
 
-@pytest.mark.parametrize("name", ["TaskRunner", "Concurrency"])
+CLASSES = [name for name in public_names(abc) if isinstance(getattr(abc, name), type)]
+
+
+@pytest.mark.parametrize("name", CLASSES)
 def test_every_public_part_of_a_class_of_the_contract_is_on_the_page(name: str):
-    page = PAGE.read_text("utf-8")
-    parts = {*vars(getattr(abc, name)), *getattr(abc.TaskRunner, "__annotations__", {})}
-    assert [part for part in sorted(parts) if not part.startswith("_") and f"`{part}" not in page] == []
+    contract = getattr(abc, name)
+    parts = {*vars(contract), *vars(contract).get("__annotations__", {})}
+    assert names_missing_on(PAGE, {part for part in parts if not part.startswith("_")}) == []
 
 
-def test_the_first_runner_of_the_page_has_at_most_40_lines():
+def test_a_name_that_is_not_on_a_page_is_found_missing(tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text("A `send(call)`, a `report.lost` and a `sender`, and the word fetch.\n")
+    assert names_missing_on(page, {"send", "lost", "sende", "fetch", "los"}) == ["fetch", "los", "sende"]
+
+
+def test_the_first_runner_of_the_page_has_at_most_40_lines_and_one_on_an_executor_at_most_25():
     page = PAGE.read_text("utf-8")
-    [first] = re.findall(r"## A complete one\n\n```python\n(.*?)```", page, re.DOTALL)
-    assert len(first.splitlines()) <= 40
+    first, second = (
+        re.search(rf"## {heading}\n.*?```python\n(.*?)```", page, re.DOTALL)[1].splitlines()
+        for heading in ("A complete one", "Any executor, in other processes")
+    )
+    assert any("class PoolTaskRunner" in line for line in first)
+    assert len(first) <= 40
+    code = [line for line in second if line.strip() and not line.strip().startswith("#")]
+    assert any("class ProcessPoolTaskRunner" in line for line in code)
+    assert len(code) <= 25
+
+
+class TestTheFirstRunnerOfThePage(TaskRunnerConformance):
+    time_limit = 30
+
+    @pytest.fixture
+    def task_runner(self, class_of_the_page: Callable[[str], type[abc.TaskRunner]]):
+        return class_of_the_page("PoolTaskRunner")(threads=2)
+
+
+class TestTheProcessPoolOfThePage(TaskRunnerConformance):
+    @pytest.fixture
+    def task_runner(self, class_of_the_page: Callable[[str], type[abc.TaskRunner]]):
+        return class_of_the_page("ProcessPoolTaskRunner")(max_workers=2)
 
 
 class TestTheCapabilitiesOfThePage(TaskRunnerConformance):

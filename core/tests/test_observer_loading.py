@@ -170,7 +170,8 @@ def test_other_peoples_observers_may_be_switched_off_and_those_of_the_core_stay(
     install("observer-slack", {"slack": "slack_plugin:Observer"}, {"slack_plugin": SOURCE}, group=GROUP)
     with override(disable_plugins=True):
         assert message_of("slack", ObserverNotFound) == (
-            "The observer `slack` of observer-slack 1.0 is switched off by the command line."
+            "The observer `slack` of observer-slack 1.0 is switched off by the command line. To switch plugins on, set "
+            "`disable_plugins` to false in the command line."
         )
         assert _observer_loading.by_name("progress").name == "progress"
     with override(plugins=["others"]):

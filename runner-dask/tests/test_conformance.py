@@ -19,7 +19,6 @@ SMALL = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.
 class TestTemporaryClusterOfProcesses(TaskRunnerConformance):
     time_limit = 60
     workers = 2
-    survives_lost_workers = True
 
     @pytest.fixture
     def task_runner(self) -> TaskRunner:
@@ -43,7 +42,6 @@ class TestTemporaryClusterOfThreads(TaskRunnerConformance):
 class TestClusterByAddress(TaskRunnerConformance):
     time_limit = 60
     workers = 2
-    survives_lost_workers = True
 
     @pytest.fixture
     def task_runner(self, shared_dask_cluster: Any) -> TaskRunner:
@@ -61,7 +59,6 @@ def shared_cluster_object() -> Iterator[Any]:
 class TestClusterObject(TaskRunnerConformance):
     time_limit = 60
     workers = 2
-    survives_lost_workers = True
 
     @pytest.fixture
     def task_runner(self, shared_cluster_object: Any) -> TaskRunner:

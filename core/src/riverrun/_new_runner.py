@@ -60,7 +60,11 @@ def write_package(typed: str, executor: str) -> str:
     except OSError as error:
         raise NewRunnerError(f"`{folder}` cannot be written: {error.strerror or error}.") from None
     steps = f'cd {folder}\n  pip install -e ".[test]"\n  pytest\n  riverrun runners'
-    return f"Wrote {folder}, a package whose task runner is `{name}`. Next:\n  {steps}"
+    unknown = ""
+    if not found.in_standard_library and not found.distributions:
+        project = f"{folder}/pyproject.toml"
+        unknown = f"\nWhat `{found.module}` is installed from is not known: add it to the dependencies in {project}."
+    return f"Wrote {folder}, a package whose task runner is `{name}`. Next:\n  {steps}{unknown}"
 
 
 def _check_name(typed: str, name: str) -> None:
@@ -99,6 +103,7 @@ def _values(name: str, executor: ExecutorClass) -> dict[str, str]:
         "package": _package(name),
         "class_name": "".join(part.capitalize() for part in name.split("-")) + "TaskRunner",
         "executor": f"{executor.module}.{executor.name}",
+        "executor_name": executor.name,
         "dependencies": ", ".join(needed),
         "imports": _imports(executor),
         "year": time.strftime("%Y"),
@@ -108,8 +113,8 @@ def _values(name: str, executor: ExecutorClass) -> dict[str, str]:
 
 
 def _imports(executor: ExecutorClass) -> str:
-    standard = ["from typing import TYPE_CHECKING, ClassVar"]
-    others = ["from riverrun.abc import Concurrency, TaskRunner"]
+    standard = ["from typing import ClassVar"]
+    others = ["from riverrun.abc import Concurrency, ExecutorTaskRunner"]
     (standard if executor.in_standard_library else others).append(f"from {executor.module} import {executor.name}")
     if executor.needs_context:
         standard.append("from multiprocessing import get_context")

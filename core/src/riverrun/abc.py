@@ -208,6 +208,10 @@ class TaskRunner(Options, abc.ABC):
     """How the calls given to one executor relate to each other. Every class that can be started says this."""
     api_version: ClassVar[int] = API_VERSION
     """The version of this contract that the class was written for: write it as a number, `1`."""
+    replaces_lost_workers: ClassVar[bool] = False
+    """Whether a flow run whose worker died goes on with another one: what is called after that completes."""
+    survives_lost_workers: ClassVar[bool] = False
+    """Whether a worker that dies takes no run with it but its own: those on other workers go on."""
 
     @abc.abstractmethod
     def start(self) -> AbstractContextManager[TaskExecutor | RemoteTaskExecutor]:
@@ -229,6 +233,53 @@ class TaskRunner(Options, abc.ABC):
     def __post_init__(self) -> None:
         check_concurrency(type(self))
         super().__post_init__()
+
+
+class ExecutorTaskRunner(TaskRunner):
+    """A task runner on any executor of the `concurrent.futures` kind: a subclass says how one is made.
+
+    An executor that breaks (one that raises `concurrent.futures.BrokenExecutor`, as a pool does of which a process was
+    killed) is replaced: the calls that it had are lost, and what is called after that finds the next one.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> class PoolTaskRunner(ExecutorTaskRunner):
+        ...     concurrency = Concurrency.CONCURRENT
+        ...     threads: int = 4
+        ...
+        ...     def executor(self):
+        ...         return ThreadPoolExecutor(self.threads)
+        >>> PoolTaskRunner()
+        PoolTaskRunner()
+    """
+
+    replaces_lost_workers: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def executor(self) -> AbstractContextManager[TaskExecutor]:
+        """Make an executor: at the start of a flow run, and in the place of one that broke.
+
+        Returns:
+            A context manager whose value has `submit()`, as every `concurrent.futures.Executor` is. Leaving it stops
+            all that it has started. What ends the flow run, if that is an exception, it is given on leaving.
+        """
+
+    def lanes(self) -> int | None:
+        """Say how many executors serve a flow run, each with one call at a time.
+
+        Returns:
+            None, unless a subclass overrides this: one executor takes all calls. With a number, each executor should
+            have one worker: then one that dies takes one call with it (declare `survives_lost_workers`), and no call
+            is on a worker before it runs.
+        """
+        return None
+
+    def start(self) -> AbstractContextManager[TaskExecutor]:
+        """Start the first executor; leaving the context stops all that were made."""
+        from riverrun._executors import Lanes, Replaced
+
+        lanes = self.lanes()
+        return Replaced(self.executor) if lanes is None else Lanes(self.executor, lanes)
 
 
 def current_executor() -> Any:

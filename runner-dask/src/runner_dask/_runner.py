@@ -59,6 +59,8 @@ class DaskTaskRunner(TaskRunner):
 
     concurrency: ClassVar[Concurrency] = Concurrency.PARALLEL
     api_version: ClassVar[int] = 1
+    replaces_lost_workers: ClassVar[bool] = True
+    survives_lost_workers: ClassVar[bool] = True
 
     def validate(self) -> None:
         """Refuse options that contradict each other, or that cannot work."""

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from riverrun import Flow, NotReadyError, as_completed, flow, gather
-from riverrun.testing import _jobs
+from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._suite import Suite, is_sequential, leave_out
 from riverrun.testing._within import limited
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from riverrun import RemoteTaskError, Task, TaskSerializationError, flow, task
-from riverrun.testing import _jobs
+from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._suite import Suite, crosses_processes, leave_out
 from riverrun.testing._within import limited
 

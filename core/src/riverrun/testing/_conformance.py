@@ -42,8 +42,9 @@ class TaskRunnerConformance(
         time_limit: how long one test may take, in seconds, before it fails; a runner that starts slowly needs more.
         workers: how many sync tasks the runner of the fixture can run at once, at least; with 1, the tests of
             overlapping are left out. A sequential runner need not say it.
-        survives_lost_workers: whether runs on other workers go on when one worker dies. A runner in other processes
-            that declares this is tested for it; every such runner has to end the flow, and the run as Crashed.
+        replaces_lost_workers, survives_lost_workers: what the class of the runner declares, unless it is otherwise with
+            the options of the fixture. A runner in other processes that declares one of them is tested for it; every
+            such runner has to end the flow, and the run as Crashed.
         workers_are_threads: whether the workers of a runner whose calls travel to other processes are threads of this
             process all the same, with the options of the fixture: then the tests that kill a worker are left out.
 

@@ -7,9 +7,9 @@ import pickle
 
 import pytest
 
+from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
 from riverrun.abc import API_VERSION, Concurrency, TaskRunner
-from riverrun.testing import _jobs
 from riverrun.testing._suite import Suite
 from riverrun.testing._within import limited
 

@@ -16,8 +16,8 @@ from types import ModuleType
 
 import anyio
 
+from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
-from riverrun.testing import _jobs
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from riverrun.testing import _interrupted, _jobs
+from riverrun import _conformance_jobs as _jobs
+from riverrun.testing import _interrupted
 from riverrun.testing._suite import Suite, crosses_processes
 from riverrun.testing._within import limited
 

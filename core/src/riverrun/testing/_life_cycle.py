@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
 from riverrun.abc import RemoteTaskExecutor, TaskRunner
 from riverrun.exceptions import TaskRunnerStartError
-from riverrun.testing import _jobs
 from riverrun.testing._suite import Suite, leave_out
 from riverrun.testing._traces import Traces
 from riverrun.testing._within import limited

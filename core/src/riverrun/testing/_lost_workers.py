@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from riverrun import WorkerLost, flow
-from riverrun.testing import _jobs
-from riverrun.testing._suite import Suite, crosses_processes, leave_out
+from riverrun import _conformance_jobs as _jobs
+from riverrun.testing._suite import Suite, crosses_processes, declares, leave_out
 from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
@@ -70,10 +70,28 @@ class LostWorkers(Suite):
         assert deadly(return_state=True).is_failed()
         assert good() == 3, "a worker that died is a matter of its own flow run"
 
+    def test_a_flow_run_whose_worker_died_has_workers_again(self, task_runner: TaskRunner) -> None:
+        if self.workers_are_threads or not crosses_processes(task_runner):
+            leave_out("its tasks run in the process of the flow")
+        if not declares(self, task_runner, "replaces_lost_workers"):
+            leave_out("it does not declare `replaces_lost_workers`")
+
+        @flow(task_runner=task_runner)
+        def deadly() -> list[object]:
+            for _ in range(self.workers):  # so that none is left of those that were there
+                state = _jobs.die().wait()
+                assert state is not None
+                assert state.is_crashed()
+            return [_jobs.add(number, 1).result() for number in range(10)]
+
+        assert deadly() == [number + 1 for number in range(10)], (
+            "with `replaces_lost_workers`, what is called after a worker died finds another one"
+        )
+
     def test_runs_on_other_workers_survive_a_worker_that_dies(self, task_runner: TaskRunner, tmp_path: Path) -> None:
         if self.workers_are_threads or not crosses_processes(task_runner):
             leave_out("its tasks run in the process of the flow")
-        if not self.survives_lost_workers:
+        if not declares(self, task_runner, "survives_lost_workers"):
             leave_out("it does not declare `survives_lost_workers`")
         started, release = tmp_path / "started", tmp_path / "release"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 import pytest
 
+from riverrun import _conformance_jobs as _jobs
 from riverrun import flow, task
-from riverrun.testing import _jobs
 from riverrun.testing._asynchrony import on_both_libraries, run_on
 from riverrun.testing._suite import Suite, crosses_processes, leave_out
 from riverrun.testing._within import limited

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from riverrun import _conformance_jobs as _jobs
 from riverrun import flow, hookimpl, observers
-from riverrun.testing import _jobs
 from riverrun.testing._suite import Suite
 from riverrun.testing._within import limited
 

@@ -6,8 +6,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
-from riverrun.testing import _jobs
 from riverrun.testing._suite import Suite, crosses_processes, is_sequential, leave_out
 from riverrun.testing._within import limited
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from riverrun import RunTimeout, Task, flow
-from riverrun.testing import _jobs
+from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._asynchrony import on_both_libraries, run_on
 from riverrun.testing._suite import Suite, is_sequential, leave_out
 from riverrun.testing._within import limited

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from riverrun import TaskFuture, as_completed, flow
-from riverrun.testing import _jobs
+from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._suite import Suite, is_sequential, leave_out
 from riverrun.testing._within import limited
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
-from riverrun.testing import _jobs
 from riverrun.testing._asynchrony import on_both_libraries
 from riverrun.testing._suite import Suite
 from riverrun.testing._within import limited

@@ -17,7 +17,8 @@ class Suite:
 
     time_limit: ClassVar[float] = 60.0
     workers: ClassVar[int] = 2
-    survives_lost_workers: ClassVar[bool] = False
+    replaces_lost_workers: ClassVar[bool | None] = None
+    survives_lost_workers: ClassVar[bool | None] = None
     workers_are_threads: ClassVar[bool] = False
 
     @pytest.fixture
@@ -29,6 +30,13 @@ class Suite:
     def unstartable_task_runner(self) -> TaskRunner | None:
         """Give a runner whose start fails, if there is a way to have one; a subclass overrides this."""
         return None
+
+
+def declares(suite: Suite, task_runner: TaskRunner, capability: str) -> bool:
+    """Say whether a runner declares a capability, or the suite says it of this one with its options."""
+    said: bool | None = getattr(suite, capability)
+    declared: bool = getattr(task_runner, capability)
+    return declared if said is None else said
 
 
 def crosses_processes(task_runner: TaskRunner) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from riverrun import NotReadyError, allow_failure, flow, unmapped
-from riverrun.testing import _jobs
+from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._suite import Suite
 from riverrun.testing._within import limited
 

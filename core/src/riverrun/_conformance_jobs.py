@@ -1,7 +1,8 @@
-"""The tasks that the suite runs.
+"""The tasks that the conformance suite in `riverrun.testing` runs.
 
-They are functions of a module, so that they travel to a worker by their name. Where they have to tell something across
-processes, they do so through files: a file that is there is an event, so many of them are a barrier.
+They are functions of a module, so that they travel to a worker by their name; not of one in `riverrun.testing`, so that
+no worker has to import pytest. Where they have to tell something across processes, they do so through files: a file
+that is there is an event, so many of them are a barrier.
 """
 
 from __future__ import annotations

@@ -1,0 +1,71 @@
+"""What this runner does beyond the suite: how a job starts, what it says if it does not, and what listens."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from riverrun import flow, task, task_runners
+from riverrun.exceptions import TaskRunnerOptionError, TaskRunnerStartError
+from riverrun.testing import within
+from runner_mpi import MPITaskRunner
+
+
+@task
+def listening() -> list[str]:
+    """Give the addresses on which the process of the task listens, as /proc has them."""
+    inodes = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        if descriptor.is_symlink():
+            inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return [fields[1] for fields in lines if fields[3] == "0A" and fields[9] in inodes]
+
+
+def flow_on(runner: MPITaskRunner) -> list[str]:
+    @flow(task_runner=runner)
+    def looking() -> list[str]:
+        return listening().result()
+
+    return within(60, looking)
+
+
+def test_the_name_leads_to_the_class() -> None:
+    assert type(task_runners.get("mpi")) is MPITaskRunner
+
+
+def test_a_job_without_workers_is_refused() -> None:
+    with pytest.raises(TaskRunnerOptionError, match="MPITaskRunner: workers must be 1 or more, not 0."):
+        MPITaskRunner(workers=0)
+
+
+def test_a_job_that_ends_at_once_says_so() -> None:
+    with pytest.raises(TaskRunnerStartError, match="the job of `false` ended with status 1 before its first rank"):
+        flow_on(MPITaskRunner(launcher=("false",)))
+
+
+def test_a_job_that_does_not_answer_says_so(tmp_path: Path) -> None:
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 600\n")
+    silent.chmod(0o700)
+    with pytest.raises(TaskRunnerStartError, match="did not answer in 0.5 seconds"):
+        flow_on(MPITaskRunner(launcher=(str(silent),), start_timeout=0.5))
+
+
+def test_a_launcher_that_is_not_there_is_named() -> None:
+    with pytest.raises(TaskRunnerStartError, match="`no-such-mpiexec` cannot be started: "):
+        flow_on(MPITaskRunner(launcher=("no-such-mpiexec",)))
+
+
+def test_without_an_mpi_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    with pytest.raises(TaskRunnerStartError, match=r"found none of mpiexec.gforker.*pip install 'runner-mpi\[mpich\]'"):
+        flow_on(MPITaskRunner())
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="looks into /proc")
+def test_on_one_machine_nothing_listens_on_the_network() -> None:
+    loopback = socket.inet_aton("127.0.0.1")[::-1].hex().upper()
+    assert [address for address in flow_on(MPITaskRunner(workers=1)) if not address.startswith(loopback)] == []
