@@ -75,11 +75,11 @@ class _OneProcess(ProcessPoolExecutor):
             self._left -= 1
         return super().submit(call)
 
-    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Stop the process; on an interrupt without waiting for what it does."""
         if error is not None and not issubclass(error, Exception):
             self._alive.close()
-        super().__exit__(error, *rest)
+        super().__exit__(None, None, None)
         self._alive.close()
         self._watched.close()
 
