@@ -128,6 +128,41 @@ def test_an_executor_is_told_what_ends_the_flow_run(kind: str):
     assert [one.events for one in made] == [["made", "entered", "KeyboardInterrupt()"]]
 
 
+class Endless:
+    """An executor whose calls end when it is told that the flow run was interrupted."""
+
+    def __init__(self, started: threading.Event):
+        self.started = started
+        self.future = Future()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object):
+        assert error is KeyboardInterrupt
+        self.future.set_exception(BrokenExecutor("interrupted"))
+
+    def submit(self, call):
+        self.started.set()
+        return self.future
+
+
+def test_lanes_that_are_left_by_an_interrupt_do_not_wait_for_what_runs():
+    started = threading.Event()
+    futures: list[Future] = []
+
+    def leave():
+        with Lanes(lambda: Endless(started), 1) as executor:
+            futures.extend(executor.submit(int) for _ in range(3))
+            assert started.wait(30)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        within(30, leave)
+    assert str(futures[0].exception(30)) == "interrupted"
+    assert all(future.cancelled() for future in futures[1:]), "what had not begun never does"
+
+
 @pytest.mark.parametrize("kind", ["replaced", "lanes"])
 def test_an_executor_that_is_broken_from_the_start_ends_every_run_and_is_stopped(kind: str):
     made: list[Breaking] = []

@@ -26,10 +26,15 @@ class _Started:
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._context = make()
         self.submit: Callable[[Any], Future[Any]] = self._context.__enter__().submit
+        self._once = [self._context.__exit__]
 
     def stop(self, *error: Any) -> None:
-        """Stop it, and wait until it has; `error` is what ends the flow run, if that is an exception."""
-        self._context.__exit__(*(error or (None, None, None)))
+        """Stop it, if nobody has, and wait until it has; `error` is what ends the flow run, if that is an exception."""
+        try:
+            leave = self._once.pop()
+        except IndexError:
+            return
+        leave(*(error or (None, None, None)))
 
 
 class Replaced:
@@ -77,20 +82,26 @@ class Lanes:
         self._make = make
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="riverrun-lane")
         self._free: deque[_Started] = deque()
+        self._started: set[_Started] = set()
+        self._closed = False
 
     def __enter__(self) -> Self:
-        self._free.append(_Started(self._make))  # the others when they are needed; one, to see whether it starts
+        self._free.append(self._new())  # the others when they are needed; one, to see whether it starts
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         try:
-            self._threads.shutdown()
-        finally:
-            stopping = [threading.Thread(target=executor.stop, args=error) for executor in self._free]
+            if error is None or issubclass(error, Exception):
+                self._threads.shutdown()
+        finally:  # an interrupt does not wait: what still runs is nobody's, and the executors are told
+            self._closed = True
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            stopping = [threading.Thread(target=one.stop, args=(error, *rest)) for one in list(self._started)]
             for thread in stopping:
                 thread.start()
             for thread in stopping:
                 thread.join()
+            self._threads.shutdown()
 
     def submit(self, call: Callable[[], Any], /) -> Future[Any]:
         """Run a call on the first executor that is free."""
@@ -101,7 +112,7 @@ class Lanes:
         try:
             outcome = future.result()
         except BrokenExecutor:
-            executor.stop()
+            self._end(executor)
             raise
         except BaseException:
             self._free.append(executor)
@@ -116,7 +127,7 @@ class Lanes:
             try:
                 return executor, executor.submit(call)
             except BrokenExecutor:
-                executor.stop()
+                self._end(executor)
                 if is_new:
                     raise
             except BaseException:
@@ -127,4 +138,16 @@ class Lanes:
         try:
             return self._free.pop(), False
         except IndexError:
-            return _Started(self._make), True
+            return self._new(), True
+
+    def _new(self) -> _Started:
+        executor = _Started(self._make)
+        self._started.add(executor)
+        if self._closed:  # meanwhile; nobody else might see this one
+            self._end(executor)
+            raise BrokenExecutor("The flow run has ended.")
+        return executor
+
+    def _end(self, executor: _Started) -> None:
+        executor.stop()
+        self._started.discard(executor)

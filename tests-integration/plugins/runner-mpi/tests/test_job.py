@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from riverrun import flow, task, task_runners
 from riverrun.exceptions import TaskRunnerOptionError, TaskRunnerStartError
 from riverrun.testing import within
 from runner_mpi import MPITaskRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @task
@@ -69,3 +78,55 @@ def test_without_an_mpi_the_error_says_what_to_install(monkeypatch: pytest.Monke
 def test_on_one_machine_nothing_listens_on_the_network() -> None:
     loopback = socket.inet_aton("127.0.0.1")[::-1].hex().upper()
     assert [address for address in flow_on(MPITaskRunner(workers=1)) if not address.startswith(loopback)] == []
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from riverrun import flow, task
+
+@task
+def hold(file):
+    Path(file + ".part").write_text(str(os.getpid()))
+    os.rename(file + ".part", file)
+    time.sleep(600)
+
+@flow(task_runner="mpi")
+def holding():
+    hold(sys.argv[1]).result()
+
+holding()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals as a POSIX shell does")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_runs_ends_with_the_process_of_its_flow(tmp_path: Path, number: int) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    file = tmp_path / "process"
+    script = [sys.executable, "script.py", str(file)]
+    with subprocess.Popen(script, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL) as flow_process:
+        try:
+            assert comes_true(file.exists)
+            flow_process.send_signal(number)
+            assert flow_process.wait(60) == -number
+            assert comes_true(lambda: is_gone(int(file.read_text())))
+        finally:
+            flow_process.kill()
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_gone(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"  # nobody has asked for its status: it has ended all the same

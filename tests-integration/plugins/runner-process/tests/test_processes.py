@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,7 @@ from riverrun.testing import within
 from runner_process import ProcessTaskRunner
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -138,3 +140,55 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "42 True True\n"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+HOLDING = """
+import os, sys, time
+from pathlib import Path
+from riverrun import flow, task
+
+@task
+def hold(file):
+    Path(file + ".part").write_text(str(os.getpid()))
+    os.rename(file + ".part", file)
+    time.sleep(600)
+
+@flow(task_runner="process")
+def holding():
+    hold(sys.argv[1]).result()
+
+holding()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals as a POSIX shell does")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_runs_ends_with_the_process_of_its_flow(tmp_path: Path, number: int) -> None:
+    (tmp_path / "script.py").write_text(HOLDING)
+    file = tmp_path / "process"
+    script = [sys.executable, "script.py", str(file)]
+    with subprocess.Popen(script, cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL) as flow_process:
+        try:
+            assert comes_true(file.exists)
+            flow_process.send_signal(number)
+            assert flow_process.wait(60) == -number
+            assert comes_true(lambda: is_gone(int(file.read_text())))
+        finally:
+            flow_process.kill()
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_gone(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"  # nobody has asked for its status: it has ended all the same

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def serve(address: str, pool: Any) -> None:
-    """Hand calls out until there are no more, or nobody is left to send any."""
+    """Hand calls out until there are no more; end the job if nobody is left to send any."""
     sending = threading.Lock()
     with Client(address, "AF_UNIX") as flow:
 
@@ -27,10 +27,12 @@ def serve(address: str, pool: Any) -> None:
             with sending, suppress(OSError):
                 flow.send((number, None if error else done.result(), error))
 
-        with suppress(EOFError, OSError):
+        try:
             while message := flow.recv():
                 number, call = message
                 pool.submit(call).add_done_callback(partial(report, number))
+        except (EOFError, OSError):  # the process of the flow is gone: nobody waits for what still runs
+            MPI.COMM_WORLD.Abort(1)
         pool.shutdown()  # waits for the last outcomes
 
 

@@ -62,7 +62,9 @@ class _OneProcess(ProcessPoolExecutor):
     """An executor with one process, which takes so many calls and no more."""
 
     def __init__(self, most: int | None, initargs: tuple[dict[str, str], bytes | None]) -> None:
-        super().__init__(1, mp_context=context(), initializer=start, initargs=initargs)
+        # The process ends when this end of the pipe is closed: by us, or because the process of the flow is gone.
+        self._watched, self._alive = context().Pipe(duplex=False)
+        super().__init__(1, mp_context=context(), initializer=start, initargs=(self._watched, *initargs))
         self._left = most
 
     def submit(self, call: Callable[[], Any], /) -> Future[Any]:  # type: ignore[override] # that is all we are given
@@ -72,6 +74,14 @@ class _OneProcess(ProcessPoolExecutor):
         if self._left is not None:
             self._left -= 1
         return super().submit(call)
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Stop the process; on an interrupt without waiting for what it does."""
+        if error is not None and not issubclass(error, Exception):
+            self._alive.close()
+        super().__exit__(None, None, None)
+        self._alive.close()
+        self._watched.close()
 
 
 def _cores() -> int:
