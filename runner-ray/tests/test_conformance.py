@@ -38,16 +38,28 @@ def only(*names: str) -> Any:
     return leave_out_others
 
 
+@pytest.fixture(scope="class")
+def direct(shared_ray_cluster: Any) -> Iterator[TaskRunner]:
+    runner = RayTaskRunner(address=shared_ray_cluster.address)
+    with opened(runner):
+        yield runner
+
+
+@pytest.fixture(scope="class")
+def through_client(shared_ray_cluster: Any) -> Iterator[TaskRunner]:
+    runner = RayTaskRunner(address=shared_ray_cluster.client_address)
+    with opened(runner):
+        yield runner
+
+
 class TestRunningCluster(TaskRunnerConformance):
     time_limit = 90
     workers = 2
     survives_lost_workers = True
 
-    @pytest.fixture(scope="class")
-    def task_runner(self, shared_ray_cluster: Any) -> Iterator[TaskRunner]:
-        runner = RayTaskRunner(address=shared_ray_cluster.address)
-        with opened(runner):
-            yield runner
+    @pytest.fixture
+    def task_runner(self, direct: TaskRunner) -> TaskRunner:
+        return direct
 
 
 class TestRayClient(TaskRunnerConformance):
@@ -55,8 +67,6 @@ class TestRayClient(TaskRunnerConformance):
     workers = 2
     survives_lost_workers = True
 
-    @pytest.fixture(scope="class")
-    def task_runner(self, shared_ray_cluster: Any) -> Iterator[TaskRunner]:
-        runner = RayTaskRunner(address=shared_ray_cluster.client_address)
-        with opened(runner):
-            yield runner
+    @pytest.fixture
+    def task_runner(self, through_client: TaskRunner) -> TaskRunner:
+        return through_client

@@ -217,12 +217,17 @@ class RayTaskExecutor:
             sending, result = arrival
             if self._open.get(sending.key) is not sending:
                 continue
-            sending.value.outcome = None if type(result) is bytes else sending.value.outcome
-            if type(result) is bytes:
-                del self._open[sending.key]
-                sending.report.ended(pickle.loads(result), sending.value)  # noqa: S301 - from a task
-            else:
-                self._losses.take(sending, result)
+            try:
+                if type(result) is bytes:
+                    sending.value.outcome = None
+                    if self._open.pop(sending.key, None) is sending:
+                        sending.report.ended(pickle.loads(result), sending.value)  # noqa: S301 - from a task
+                else:
+                    self._losses.take(sending, result)
+            except Exception as error:  # noqa: BLE001 - nobody would see it here, and the run would never end
+                self._open.pop(sending.key, None)
+                text = f"Task run {sending.name!r}: what Ray gave for it cannot be read: {error!r}"
+                sending.report.lost(CrashedRun(text), final=True)
 
     def _disconnect(self, why: str) -> None:
         """Note that the cluster is gone: nothing more will be heard of what is there."""
