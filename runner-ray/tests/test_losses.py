@@ -323,7 +323,10 @@ def test_sigkill_of_the_second_nodes_raylet(make_ray_cluster, notes, noting, hol
     assert [state.name for state in states] == ["Crashed"] * 3
     assert "is gone" in states[0].message
     for state in states[1:]:
-        assert "asks for CPU=1, second=10, which no node of the Ray cluster has. Its 1 node have at most: " in state.message
+        assert (
+            "asks for CPU=1, second=10, which no node of the Ray cluster has. Its 1 node have at most: "
+            in state.message
+        )
         assert state.message.endswith("A node that had it is gone.")
     # The call that made the value asks for the node that is gone: it cannot be made again, and nothing hangs.
     assert of_lost.name == "Crashed"
@@ -411,6 +414,8 @@ def test_sigkill_of_the_head(make_ray_cluster, noting, name):
         assert isinstance(state.exception(), CrashedRun)
 
 
+# A thread of gRPC's says so when its channel is closed.
+@pytest.mark.filterwarnings("ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning")
 def test_sigkill_of_the_head_through_ray_client(make_ray_cluster, noting):
     cluster = make_ray_cluster(client=True)
     state = lost_head(cluster, noting, cluster.end, address=cluster.client_address)

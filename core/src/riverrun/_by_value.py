@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from functools import cache
+from typing import Any
 
 _names: set[str] = {"__main__"}
 
@@ -33,3 +36,32 @@ def tell_cloudpickle() -> None:
     for name in _names:
         if name in sys.modules and name != "__main__":  # of `__main__` it knows
             cloudpickle.register_pickle_by_value(sys.modules[name])
+
+
+def pickled(value: Any) -> bytes:
+    """Pickle something for a worker; code that travels keeps the name of its file, for tracebacks.
+
+    cloudpickle itself puts "<dynamic-code>" in its place, from version 3.1.3 on.
+    """
+    file = io.BytesIO()
+    _pickler()(file, protocol=5).dump(value)
+    return file.getvalue()
+
+
+@cache
+def _pickler() -> Any:
+    from collections import ChainMap
+    from types import CodeType
+
+    import cloudpickle
+
+    theirs = cloudpickle.Pickler.dispatch_table
+
+    def code_with_its_file(code: CodeType) -> Any:
+        make, arguments = theirs[CodeType](code)[:2]
+        return make, tuple([code.co_filename if each == "<dynamic-code>" else each for each in arguments])
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc] - it has no types
+        dispatch_table = ChainMap({CodeType: code_with_its_file}, theirs)
+
+    return Pickler

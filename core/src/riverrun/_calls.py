@@ -314,8 +314,6 @@ class TaskCall:
         Raises:
             TaskSerializationError: something cannot be pickled; the text names the argument and its type.
         """
-        import cloudpickle
-
         self._context = None
         self._log_level = log_level
         self._process = _this_process()
@@ -323,7 +321,7 @@ class TaskCall:
         body, args, kwargs = self._work
         self._work = body.for_worker(), args, kwargs
         try:
-            self._work = cloudpickle.dumps(self._work)
+            self._work = _by_value.pickled(self._work)
         except Exception as error:
             raise _cannot_pack(self._work, self.name, error) from error
 

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("riverrun.task_runners.ray")
 
-_LOGGERS = ("ray.util.client.logsclient", "ray._private.worker", "ray._private.authentication.authentication_token_setup", "ray.worker", "ray")
+_LOGGERS = (
+    "ray.util.client.logsclient",
+    "ray._private.worker",
+    "ray._private.authentication.authentication_token_setup",
+    "ray.worker",
+    "ray",
+)
 _TOLD_BETTER = (
     "SIGTERM handler is not set because current thread",
     "Token authentication is enabled for this Ray cluster",
