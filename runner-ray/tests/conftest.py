@@ -135,7 +135,7 @@ class RayCluster:
             return self._processes.start(
                 "-c", NODE, "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block", *options,
                 stdout=log, stderr=log,
-                # A head takes loopback by itself where it is told that there are no other nodes, and so do its children.
+                # A head that is told that there are no other nodes takes loopback, and so do its children.
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                      **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if "--head" in options else {})},
             )  # fmt: skip

@@ -61,7 +61,6 @@ def _pickler() -> Any:
         make, arguments = theirs[CodeType](code)[:2]
         return make, tuple([code.co_filename if each == "<dynamic-code>" else each for each in arguments])
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc] - it has no types
-        dispatch_table = ChainMap({CodeType: code_with_its_file}, theirs)
-
-    return Pickler
+    # Made by a call, for cloudpickle has no types.
+    table = ChainMap({CodeType: code_with_its_file}, theirs)
+    return type("Pickler", (cloudpickle.Pickler,), {"dispatch_table": table})

@@ -4,7 +4,7 @@ The **handshake**: `environment()` runs on each worker, `check_environments()` c
 **Shipping**: `checked_ship()` checks the option `ship=`, `pack()` makes parcels of it in the flow's process, `unpack()`
 makes them importable on a worker.
 
-The **journal**: each worker process writes a `JournalFile`; after it was killed, `read_journal()` tells what it did last.
+The **journal**: each worker process writes a `JournalFile`; `read_journal()` tells what it did before it was killed.
 **Limits**: a `Call` is given up after a time, whatever a back-end does in it; a `Deadline` says how much time is left.
 **Values**: one that travels as `Carried` is packed once, and opened by each call that takes it.
 

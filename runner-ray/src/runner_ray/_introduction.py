@@ -100,19 +100,19 @@ def _introduce(packages: tuple[str, ...]) -> tuple[bytes, bool]:
 
     may_grow = False
     try:
-        from ray.experimental.internal_kv import _internal_kv_get
+        from ray.experimental.internal_kv import _internal_kv_get  # noqa: PLC2701 - all that it has is named so
 
         status = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}")
         kinds = (status.get("autoscaler_report") or {}).get("active_nodes") or {}
         # Without an autoscaler, Ray gives each node a kind of its own.
         may_grow = any(not kind.startswith("node_") for kind in kinds)
-    except Exception:
+    except Exception:  # noqa: BLE001, S110 - then there is none, as far as can be seen
         pass
     try:
         from riverrun.workers import environment
 
         return pickle.dumps(environment(packages)), may_grow
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it travels
         return pickle.dumps(error), may_grow
 
 

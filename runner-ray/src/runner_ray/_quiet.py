@@ -1,4 +1,4 @@
-"""What Ray itself says in the flow's process, silenced where a message of ours says the same to the user, and better."""
+"""What Ray itself says in the flow's process, silenced where a message of ours says the same, and better."""
 
 from __future__ import annotations
 

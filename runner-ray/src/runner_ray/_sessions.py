@@ -282,4 +282,4 @@ def _shut_down() -> None:
     with suppress(ImportError):
         # Ray imports it when the interpreter exits. An import at that time lets Python forget that a Ctrl-C was the
         # reason, and the process would end with status 1 instead of 130.
-        import ray.dag.compiled_dag_node  # noqa: F401
+        import ray.dag.compiled_dag_node

@@ -38,8 +38,8 @@ def explained(session: Session, error: BaseException | None, seconds: float) -> 
         )
     if error is None:
         return (
-            f"{start}something listens there, and did not answer as a Ray cluster does within {seconds:g} s. Is this the "
-            "address that `ray start --head` printed? If the cluster asks for an authentication token, set "
+            f"{start}something listens there, and did not answer as a Ray cluster does within {seconds:g} s. Is this "
+            "the address that `ray start --head` printed? If the cluster asks for an authentication token, set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
         )
     return f"{start}{type(error).__name__}: {text}"

@@ -65,8 +65,8 @@ def checked(options: Mapping[str, Any], where: str) -> None:
 def wanted(call: TaskCall) -> dict[str, Any]:
     """Translate what a call asks for into Ray's options; to be called in the context of the task's call.
 
-    As in Ray, what is said at the call (`remote_options`) wins over what the task says; and there, `runner_options` over
-    `resources`.
+    As in Ray, what is said at the call (`remote_options`) wins over what the task says; and there, `runner_options`
+    over `resources`.
 
     Args:
         call: the call.
