@@ -31,7 +31,7 @@ TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
 
 # The tests of runner-dask and runner-ray start hundreds of processes: all of them run on the newest Python that is
 # there, with the newest Dask and Ray. On the others, and with the lowest ones, those run that a difference between them
-# would show in: the conformance suite (of Ray, the tests of it that begin and end a temporary instance), and the options.
+# would show in: the conformance suite (for Ray, a selection of it, on temporary instances), and the options.
 # `nox -s "tests-3.12(runner-dask)" -- runner-dask/tests` runs all of them there.
 ALL_ON = next((python for python in reversed(PYTHONS) if shutil.which(f"python{python}")), PYTHONS[-1])
 SMOKE = {

@@ -201,7 +201,7 @@ def test_nodes_with_other_versions_are_told_of(held_session, monkeypatch, caplog
     assert asking() == 1
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith(
-        f"`RayTaskRunner`: the worker of the Ray cluster at {held_session.address} has other versions than this process:"
+        f"`RayTaskRunner`: the worker of the Ray cluster at {held_session.address} has other versions than this "
     )
     monkeypatch.setattr(workers, "environment", lambda packages=(): replace(environment(packages), python="3.9.1"))
     with pytest.raises(TaskRunnerStartError, match=r"run the workers on Python 3\.9"):

@@ -28,7 +28,7 @@ def test_importing_the_package_imports_no_ray():
 
 def test_options_survive_equality_copies_and_pickles():
     runner = RayTaskRunner(init_kwargs={"num_cpus": 2}, start_timeout=5, max_worker_losses=0, ship=["json"])
-    for again in (copy.copy(runner), copy.deepcopy(runner), pickle.loads(pickle.dumps(runner)), runner.with_options()):
+    for again in (copy.copy(runner), copy.deepcopy(runner), pickle.loads(pickle.dumps(runner)), runner.with_options()):  # noqa: S301
         assert again == runner
         assert again.init_kwargs == {"num_cpus": 2}
     assert runner != RayTaskRunner()

@@ -128,10 +128,11 @@ def test_on_a_cluster_that_may_grow_it_is_a_warning(caplog):
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}]
     caplog.set_level(logging.WARNING)
     _wanted.refuse_unmet("greedy-0", {"CPU": 64.0}, lambda: nodes, may_grow=True)
-    assert caplog.messages == [
+    (text,) = caplog.messages
+    assert text == (
         "Task run 'greedy-0' asks for CPU=64, which no node of the Ray cluster has. Its 1 node have at most: CPU=2. It "
         "waits until the cluster gets one."
-    ]
+    )
 
 
 def test_an_option_that_does_not_exist(on_shared):

@@ -81,15 +81,16 @@ def test_by_default(asking):
 
 
 def test_init_kwargs_win_over_each_default(asking, tmp_path):
-    options = f"init_kwargs={{'num_cpus': 3, '_temp_dir': {f'/tmp/rr-{os.getpid()}'!r}, 'include_dashboard': False}}"
+    folder = f"/tmp/rr-{os.getpid()}"  # noqa: S108 - the names of sockets are made of it
+    options = f"init_kwargs={{'num_cpus': 3, '_temp_dir': {folder!r}, 'include_dashboard': False}}"
     seen, _ = asking(options, RAY_AUTH_MODE="disabled")
     assert seen["cpus"] == 3
     assert seen["auth"] == "disabled"
-    assert seen["folder"].startswith(f"/tmp/rr-{os.getpid()}/")
+    assert seen["folder"].startswith(f"{folder}/")
     assert seen["folder_left"], "a folder that the user has named is the user's"
     import shutil
 
-    shutil.rmtree(f"/tmp/rr-{os.getpid()}")
+    shutil.rmtree(folder)
 
 
 def test_the_dashboard_if_it_is_asked_for(asking):
@@ -129,10 +130,12 @@ def of_group(pid):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
-def test_a_signal_ends_a_flow_of_100_sleeping_tasks(run_script, tmp_path, wait_until, family_of, number, status):
+def test_a_signal_ends_a_flow_of_100_sleeping_tasks(  # noqa: PLR0917 - fixtures
+    run_script, tmp_path, wait_until, family_of, number, status
+):
     script = tmp_path / "script.py"
     process = run_script(SLEEPING, str(script), str(tmp_path), wait=False)
-    wait_until(lambda: (tmp_path / "runs").exists(), "a task runs")
+    wait_until((tmp_path / "runs").exists, "a task runs")
     members = family_of(process.pid)
     assert len(members) > 5
     began = time.monotonic()
@@ -148,7 +151,7 @@ def test_a_signal_ends_a_flow_of_100_sleeping_tasks(run_script, tmp_path, wait_u
 
 def test_a_process_that_is_killed_leaves_nothing(run_script, tmp_path, wait_until, family_of):
     process = run_script(SLEEPING, str(tmp_path / "script.py"), str(tmp_path), wait=False)
-    wait_until(lambda: (tmp_path / "runs").exists(), "a task runs")
+    wait_until((tmp_path / "runs").exists, "a task runs")
     members = family_of(process.pid)
     process.kill()
     process.communicate(timeout=LIMIT)
