@@ -8,6 +8,7 @@ from coroutines import sleeping
 from dask_clusters import dask_chains, dask_kept, dask_starting, dask_tasks
 from memory import kept, values
 from processes import starting
+from ray_instances import ray_chains, ray_kept, ray_starting, ray_tasks
 from threads import chain, concurrent, grid, sequential, waiting
 
 if TYPE_CHECKING:
@@ -29,4 +30,8 @@ BENCHMARKS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "dask-chains": dask_chains,
     "dask-kept": dask_kept,
     "dask-starting": dask_starting,
+    "ray-tasks": ray_tasks,
+    "ray-chains": ray_chains,
+    "ray-kept": ray_kept,
+    "ray-starting": ray_starting,
 }

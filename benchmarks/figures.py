@@ -28,6 +28,9 @@ class Sizes:
     dask_tasks: int
     dask_chains: tuple[int, int]
     dask_kept: int
+    ray_tasks: int
+    ray_chains: tuple[int, int]
+    ray_kept: int
 
     def with_rounds(self, rounds: int) -> Sizes:
         """Give the same counts, each taken so many times."""
@@ -48,6 +51,9 @@ FULL = Sizes(
     dask_tasks=5_000,
     dask_chains=(20, 100),
     dask_kept=100_000,
+    ray_tasks=5_000,
+    ray_chains=(20, 100),
+    ray_kept=100_000,
 )
 QUICK = Sizes(
     quick=True,
@@ -63,6 +69,9 @@ QUICK = Sizes(
     dask_tasks=200,
     dask_chains=(2, 20),
     dask_kept=2_000,
+    ray_tasks=200,
+    ray_chains=(2, 20),
+    ray_kept=2_000,
 )
 
 

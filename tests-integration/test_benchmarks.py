@@ -28,6 +28,10 @@ NAMES = [
     "dask-chains",
     "dask-kept",
     "dask-starting",
+    "ray-tasks",
+    "ray-chains",
+    "ray-kept",
+    "ray-starting",
 ]
 FIGURES = [
     "sequential",
@@ -51,6 +55,10 @@ FIGURES = [
     "dask-chains",
     "dask-kept",
     "dask-process",
+    "ray-tasks",
+    "ray-chains",
+    "ray-kept",
+    "ray-process",
 ]
 FOR_INFORMATION = {"chain-one-by-one", "grid-one-by-one", "values-window-given-back", "process-info"}
 BROKEN = """
