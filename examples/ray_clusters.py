@@ -1,7 +1,8 @@
-"""The same flow on a temporary Ray instance, and on a cluster that is there already, by its address."""
+"""A flow on a temporary Ray instance; and, if its address is given, on a cluster that is there already."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from riverrun import flow, task
@@ -33,18 +34,13 @@ def primes(below: int = 400_000) -> None:
     print(f"{sum(counts.result()):,} primes below {below:,}, in {len(starts)} tasks.")
 
 
-def main() -> None:
-    """Run it on each."""
-    import ray
-
-    primes()
-    # This one stands for a cluster that somebody else keeps: it goes on afterwards, and is left as it was found.
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
-    existing = primes.with_options(task_runner=RayTaskRunner(address=ray.get_runtime_context().gcs_address))
-    existing()
-    existing(below=100_000)
-    print("The cluster is still there:", ray.is_initialized())
+def main(addresses: list[str]) -> None:
+    """Run it on a temporary instance, or on the clusters at some addresses, such as auto or ray://10.0.0.5:10001."""
+    for address in addresses:
+        primes.with_options(task_runner=RayTaskRunner(address=address))()
+    if not addresses:
+        primes()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,9 +1,8 @@
-"""What a task needs of a node: said at the task, around the call, and what happens where no node has it."""
+"""What a task needs of a node: said at the task, and around the call."""
 
 from __future__ import annotations
 
 from riverrun import flow, task
-from riverrun.exceptions import TaskRunnerOptionError
 from riverrun.task_runners import RayTaskRunner
 from runner_ray import remote_options
 
@@ -28,13 +27,7 @@ def needs() -> None:
     print("At the task:", heavy().result())
     with remote_options(num_cpus=0.5):
         print("Around the call:", granted().result())
-    with remote_options(num_gpus=4):
-        future = granted()
-    try:
-        future.result()
-    except TaskRunnerOptionError as error:
-        print("Too much:", str(error).partition(" asks ")[2].partition(" Its ")[0])
 
 
 if __name__ == "__main__":
-    needs(return_state=True)
+    needs()

@@ -91,6 +91,18 @@ def test_core_with_dask_runs_a_flow_on_dask(install: Callable[[str], Path], tmp_
     assert row == ["dask", "runner_dask:DaskTaskRunner", "runner-dask", "0.1.0", "parallel"]
 
 
+def test_core_with_ray_runs_a_flow_on_ray(install: Callable[[str], Path], tmp_path: Path):
+    python = install("core[ray]")
+    (tmp_path / "doubling.py").write_text(FLOW.replace('"dask"', '"ray"'))
+    script = run(str(python), "doubling.py", folder=tmp_path)
+    assert (script.returncode, script.stdout) == (0, "6 True\n"), script.stderr
+    assert "Starting a temporary Ray instance" in script.stderr
+    assert script.stderr.count(" - doubled: ") == 3
+    listed = run(str(python.with_name("riverrun")), "runners", folder=tmp_path)
+    (row,) = [line.split() for line in listed.stdout.splitlines() if line.startswith("ray ")]
+    assert row == ["ray", "runner_ray:RayTaskRunner", "runner-ray", "0.1.0", "parallel"]
+
+
 def test_core_alone_says_what_to_install_for_dask(install: Callable[[str], Path], tmp_path: Path):
     python = install("core")
     (tmp_path / "doubling.py").write_text(FLOW)

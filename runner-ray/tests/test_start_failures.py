@@ -121,7 +121,7 @@ def test_a_cluster_that_asks_for_another_token(shared_ray_cluster, run_script, k
         from riverrun import flow
         from riverrun.task_runners import RayTaskRunner
 
-        @flow(task_runner=RayTaskRunner(address={address!r}, start_timeout=20))
+        @flow(task_runner=RayTaskRunner(address={address!r}, start_timeout=5))
         def asking():
             pass
 
