@@ -14,8 +14,7 @@ import nox
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PACKAGES = ["core", "runner-sequential", "runner-concurrent", "runner-dask"]
-OURS = {*PACKAGES, "runner-ray"}
+PACKAGES = ["core", "runner-sequential", "runner-concurrent", "runner-dask", "runner-ray"]
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 # What the sessions install, in one place. The tools are pinned: a green tree stays green until somebody moves a pin.
@@ -24,7 +23,9 @@ TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.27"]
 TEST_OBSERVERS = ["opentelemetry-sdk>=1.20", "rich>=13"]
 # What only the tests of runner-dask need; Dask itself works without.
 TEST_DASK = ["bokeh>=3.1", "cryptography>=42", "dask[array,dataframe]", "psutil>=5.8"]
-TEST_DASK_SMOKE = ["psutil>=5.8"]  # what its conftest imports
+TEST_RAY = ["numpy", "psutil>=5.8"]  # what only the tests of runner-ray need
+TEST_CLUSTERS = {"runner-dask": TEST_DASK, "runner-ray": TEST_RAY}
+TEST_SMOKE = ["psutil>=5.8"]  # what the conftest of both imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
 EDITABLE = ["editables>=0.5", "hatchling>=1.27,<2"]  # what an editable install of a project with hatchling needs
 UV = ["uv>=0.5"]
@@ -44,15 +45,21 @@ LINT = ["ruff==0.17.6"]
 LAYERS = ["import-linter==2.16"]
 TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
 
-# The tests of runner-dask start hundreds of processes: all of them run on the newest Python that is there, with the
-# newest Dask. On the others, and with the lowest Dask, those run that a difference between Pythons or Dasks would show
-# in: the conformance suite on a temporary cluster, and the options.
+# The tests of runner-dask and runner-ray start hundreds of processes: all of them run on the newest Python that is
+# there, with the newest Dask and Ray. On the others, and with the lowest ones, those run that a difference between them
+# would show in: the conformance suite (for Ray, a selection of it, on temporary instances), and the options.
 # `nox -s "tests-3.12(runner-dask)" -- runner-dask/tests` runs all of them there.
-DASK_ALL_ON = next((python for python in reversed(PYTHONS) if shutil.which(f"python{python}")), PYTHONS[-1])
-DASK_SMOKE = [
-    "runner-dask/tests/test_conformance.py::TestTemporaryClusterOfProcesses",
-    "runner-dask/tests/test_options.py",
-]
+ALL_ON = next((python for python in reversed(PYTHONS) if shutil.which(f"python{python}")), PYTHONS[-1])
+SMOKE = {
+    "runner-dask": [
+        "runner-dask/tests/test_conformance.py::TestTemporaryClusterOfProcesses",
+        "runner-dask/tests/test_options.py",
+    ],
+    "runner-ray": [
+        "runner-ray/tests/test_conformance.py::TestTemporaryInstance",
+        "runner-ray/tests/test_options.py",
+    ],
+}
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
@@ -74,9 +81,10 @@ def lowest_pins() -> list[str]:
         extras = project.get("optional-dependencies", {}).values()
         for line in [*project["dependencies"], *(line for extra in extras for line in extra)]:
             requirement = Requirement(line)
-            if canonicalize_name(requirement.name) not in OURS:
+            if canonicalize_name(requirement.name) not in PACKAGES:
                 (bound,) = [spec.version for spec in requirement.specifier if spec.operator == ">="]
-                pins.add(f"{requirement.name}=={bound}")
+                extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+                pins.add(f"{requirement.name}{extras}=={bound}")
     return sorted(pins)
 
 
@@ -150,15 +158,15 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
 def tests(session: nox.Session, package: str) -> None:
     """The tests of one package, on one Python, with the newest dependencies."""
-    is_dask = package == "runner-dask"
-    install(session, *TEST, *TEST_OBSERVERS, *(TEST_DASK if is_dask else []))
+    has_cluster = package in SMOKE
+    install(session, *TEST, *TEST_OBSERVERS, *TEST_CLUSTERS.get(package, []))
     selected = [f"{package}/tests"]
-    if is_dask and session.python != DASK_ALL_ON:
+    if has_cluster and session.python != ALL_ON:
         # On the lowest Python, the session `lowest` runs the conformance suite.
-        selected = DASK_SMOKE[1:] if session.python == PYTHONS[0] else DASK_SMOKE
+        selected = SMOKE[package][1:] if session.python == PYTHONS[0] else SMOKE[package]
     # `python -m` has this folder on `sys.path`, which workers in other processes inherit: so they can import the tests'
     # own modules, whose tasks travel by name. The source trees are not in reach that way.
-    command = ["python", "-m", "pytest"] if is_dask else ["pytest"]
+    command = ["python", "-m", "pytest"] if has_cluster else ["pytest"]
     session.run(*command, *_unless_given(session, selected), *session.posargs, env=CLEAN)
 
 
@@ -170,9 +178,10 @@ def _unless_given(session: nox.Session, selected: list[str]) -> list[str]:
 @nox.session(python=PYTHONS[0], requires=["build"])
 def lowest(session: nox.Session) -> None:
     """The tests of all packages, on the lowest Python, with the lowest direct dependencies."""
-    install(session, *TEST, *TEST_OBSERVERS, *TEST_DASK_SMOKE, *lowest_pins())
-    light = [f"{package}/tests" for package in PACKAGES if package != "runner-dask"]
-    session.run("pytest", *_unless_given(session, [*light, *DASK_SMOKE]), *session.posargs, env=CLEAN)
+    install(session, *TEST, *TEST_OBSERVERS, *TEST_SMOKE, *lowest_pins())
+    light = [f"{package}/tests" for package in PACKAGES if package not in SMOKE]
+    smoke = [test for tests in SMOKE.values() for test in tests]
+    session.run("python", "-m", "pytest", *_unless_given(session, [*light, *smoke]), *session.posargs, env=CLEAN)
 
 
 @nox.session(requires=["build"])

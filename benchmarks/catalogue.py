@@ -9,6 +9,7 @@ from crowded import crowded
 from dask_clusters import dask_chains, dask_kept, dask_scheduler, dask_starting, dask_tasks
 from memory import kept, values
 from processes import starting
+from ray_instances import ray_chains, ray_kept, ray_starting, ray_tasks
 from threads import chain, concurrent, grid, sequential, waiting
 
 if TYPE_CHECKING:
@@ -32,4 +33,8 @@ BENCHMARKS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "dask-kept": dask_kept,
     "dask-scheduler": dask_scheduler,
     "dask-starting": dask_starting,
+    "ray-tasks": ray_tasks,
+    "ray-chains": ray_chains,
+    "ray-kept": ray_kept,
+    "ray-starting": ray_starting,
 }

@@ -30,6 +30,9 @@ class Sizes:
     dask_chains: tuple[int, int]
     dask_kept: int
     dask_flow_runs: tuple[int, int]
+    ray_tasks: int
+    ray_chains: tuple[int, int]
+    ray_kept: int
 
     def with_rounds(self, rounds: int) -> Sizes:
         """Give the same counts, each taken so many times."""
@@ -52,6 +55,9 @@ FULL = Sizes(
     dask_chains=(20, 100),
     dask_kept=100_000,
     dask_flow_runs=(50, 1_000),
+    ray_tasks=5_000,
+    ray_chains=(20, 100),
+    ray_kept=100_000,
 )
 QUICK = Sizes(
     quick=True,
@@ -69,6 +75,9 @@ QUICK = Sizes(
     dask_chains=(2, 20),
     dask_kept=2_000,
     dask_flow_runs=(2, 100),
+    ray_tasks=200,
+    ray_chains=(2, 20),
+    ray_kept=2_000,
 )
 
 

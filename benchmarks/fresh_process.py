@@ -121,6 +121,42 @@ def raw_dask_kept(count: int) -> float:
         return (status("VmRSS") - before) / count
 
 
+@contextmanager
+def ray_instance() -> Iterator[Any]:
+    """Start an instance of Ray."""
+    import ray
+
+    ray.init("local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def ray_kept(count: int) -> float:
+    """Measure what one finished task run on Ray leaves behind in this process while its flow goes on."""
+    from riverrun.task_runners import RayTaskRunner
+
+    with ray_instance():
+        return kept.with_options(task_runner=RayTaskRunner())(count)
+
+
+def raw_ray_kept(count: int) -> float:
+    """Measure what the reference of one finished task keeps in this process, when it was fetched."""
+    with ray_instance() as ray:
+        remote = ray.remote(nothing.fn)
+        ray.get([remote.remote() for _ in range(WARM_UP)])
+        gc.collect()
+        before = status("VmRSS")
+        references = []
+        for _ in range(count // BATCH):
+            batch = [remote.remote() for _ in range(BATCH)]
+            ray.get(batch)
+            references += batch
+        gc.collect()
+        return (status("VmRSS") - before) / count
+
+
 def peak_of(submit: Callable[[int], Future], count: int, way: str, threads: int) -> float:
     """Submit and consume, a few at a time or in turn; give the peak above the start, in MB."""
     gc.collect()
@@ -149,13 +185,16 @@ def consume(future: Future) -> None:
 def main() -> None:
     """Measure what the command line names.
 
-    `kept COUNT RUNNER`, `values COUNT WAY THREADS`, `dask-kept COUNT`; the last two also with `raw-` before them.
+    `kept COUNT RUNNER`, `values COUNT WAY THREADS`, `dask-kept COUNT`, `ray-kept COUNT`; the last three also with
+    `raw-` before them.
     """
     what, count, *more = sys.argv[1:]
     if what == "kept":
         print(kept.with_options(task_runner=more[0])(int(count)))
     elif what.endswith("dask-kept"):
         print((raw_dask_kept if what.startswith("raw") else dask_kept)(int(count)))
+    elif what.endswith("ray-kept"):
+        print((raw_ray_kept if what.startswith("raw") else ray_kept)(int(count)))
     else:
         measure = values if what == "values" else raw_values
         print(measure(int(count), more[0], int(more[1])))

@@ -30,6 +30,10 @@ NAMES = [
     "dask-kept",
     "dask-scheduler",
     "dask-starting",
+    "ray-tasks",
+    "ray-chains",
+    "ray-kept",
+    "ray-starting",
 ]
 FIGURES = [
     "sequential",
@@ -56,6 +60,10 @@ FIGURES = [
     "dask-kept",
     "dask-scheduler",
     "dask-process",
+    "ray-tasks",
+    "ray-chains",
+    "ray-kept",
+    "ray-process",
 ]
 FOR_INFORMATION = {"chain-one-by-one", "grid-one-by-one", "values-window-given-back", "process-info", "crowded-by-name"}
 BROKEN = """

@@ -132,7 +132,7 @@ def test_the_readme_shows_every_example():
 def test_an_example_prints_what_the_readme_shows(riverrun: Riverrun, command: str):
     done = riverrun(*shlex.split(command))
     assert done.returncode == 0, done.stderr
-    assert bool(done.stderr) == ("dask_losses" in command), done.stderr  # a worker that dies is worth a warning
+    assert bool(done.stderr) == ("_losses" in command), done.stderr  # a worker that dies is worth a warning
     # How long it took depends on who else is using this machine.
     printed = re.sub(r"less than \d+ seconds?", "less than 1 second", done.stdout)
     shown = SHOWN[command]
@@ -368,3 +368,14 @@ def test_a_dask_subflow_in_a_sequential_flow_is_logged_in_order():
         "Shutting down task runner `SequentialTaskRunner`...",
         f"Flow run ... {completed}",
     ]
+
+
+# -- on Ray
+
+
+def test_a_killed_ray_worker_is_told_of():
+    done = started(str(EXAMPLES / "ray_losses.py"), RIVERRUN_LOG_LEVEL="WARNING")
+    assert done.returncode == 0, done.stderr
+    (warning,) = done.stderr.splitlines()
+    assert re.search(r"'square-\w+-13' was lost in attempt 1 and is run again \(loss 1 of 2\): ", warning)
+    assert " was killed, by a signal such as SIGKILL " in warning

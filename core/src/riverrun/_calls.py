@@ -14,6 +14,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from riverrun import _async, _by_value, _inputs, _logging, _names
+from riverrun._carried import Carried
 from riverrun._context import current_scope
 from riverrun._deadlines import interrupted_after
 from riverrun._surroundings import Surrounded, packed
@@ -257,7 +258,7 @@ class TaskCall:
         """Run the call on a worker that keeps values for others; for a `RemoteTaskExecutor`.
 
         Args:
-            values: what is behind the handles in `upstreams`, in their order.
+            values: what is behind the handles in `upstreams`, in their order; what is `Carried` is opened.
             most: how large a pickled value may be, in bytes, to travel back with the outcome.
             records: where log records are collected; what is taken out of it meanwhile does not come with the outcome.
 
@@ -302,6 +303,7 @@ class TaskCall:
         try:
             task, args, kwargs = self._unpacked()
             if values:
+                values = [value.opened() if isinstance(value, Carried) else value for value in values]
                 args = tuple([_inputs.fill(arg, values) for arg in args])
                 kwargs = {name: _inputs.fill(arg, values) for name, arg in kwargs.items()}
         except Exception as error:  # noqa: BLE001 - the worker lacks a module, or an argument cannot be rebuilt

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
     from riverrun._calls import TaskCall as TaskCall  # noqa: PLC0414
     from riverrun.exceptions import CrashedRun
 
+
+def __getattr__(name: str) -> Any:
+    """Give `Outcome` and `TaskCall` to those who make them; importing them takes longer than all of this module."""
+    if name in {"Outcome", "TaskCall"}:
+        from riverrun import _calls
+
+        return getattr(_calls, name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
 API_VERSION = 1
 """The version of this contract. A runner whose `api_version` differs is refused with a text that says so."""
 

@@ -15,9 +15,10 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from riverrun.workers import Deadline
+
 from runner_dask._connections import connected
 from runner_dask._handles import ClusterHandle
-from runner_dask._limits import Deadline
 from runner_dask._temporary import adapted, started
 
 if TYPE_CHECKING:

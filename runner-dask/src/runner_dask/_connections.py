@@ -7,16 +7,17 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import TaskRunnerStartError
+from riverrun.workers import Call, Overdue
 
 from runner_dask._handles import ClusterHandle
-from runner_dask._limits import Call, Overdue
 from runner_dask._quiet import quiet_loop, versions_told_by_us
 from runner_dask._reports import performance_reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runner_dask._limits import Deadline
+    from riverrun.workers import Deadline
+
     from runner_dask._runner import DaskTaskRunner
 
 _CLOSE_WITHIN = 5.0  # seconds; a client whose scheduler is stopped or gone is not waited for
@@ -61,7 +62,7 @@ def _connect(runner: DaskTaskRunner, cluster: Any, deadline: Deadline) -> Any:
         kwargs.setdefault("security", runner.cluster.security)
     # Dask has its own time limit, and says more when it is over: let it come first.
     within = 0.9 * deadline.left
-    call = Call(lambda: _client(target, within, kwargs), name="connect", unwanted=_close)
+    call = Call(lambda: _client(target, within, kwargs), name="dask-connect", unwanted=_close)
     where = target if isinstance(target, str) else target.scheduler_address
     try:
         return call.result(deadline.left)
@@ -130,7 +131,7 @@ def _wait_for_worker(client: Any, deadline: Deadline) -> None:
         TaskRunnerStartError: there is none by then.
     """
     address = client.scheduler.address
-    call = Call(lambda: client.wait_for_workers(1, timeout=max(deadline.left, 0.01)), name="first-worker")
+    call = Call(lambda: client.wait_for_workers(1, timeout=max(deadline.left, 0.01)), name="dask-first-worker")
     try:
         call.result(deadline.left)
     except (Overdue, TimeoutError):
@@ -147,13 +148,13 @@ def _say_dashboard(client: Any, house: Any, deadline: Deadline) -> None:
         return link
 
     with suppress(Exception):  # it is but a hint: formatting it may fail for settings of the user's
-        if link := Call(find, name="dashboard").result(max(deadline.left, 1)):
+        if link := Call(find, name="dask-dashboard").result(max(deadline.left, 1)):
             logger.info("The Dask dashboard is available at %s", link)
 
 
 def _close(client: Any) -> None:
     """Close the client; if its scheduler does not answer, leave it to itself."""
     with quiet_loop(client.loop):
-        call = Call(lambda: client.close(timeout=_CLOSE_WITHIN), name="disconnect")
+        call = Call(lambda: client.close(timeout=_CLOSE_WITHIN), name="dask-disconnect")
         with suppress(Overdue, Exception):
             call.result(_CLOSE_WITHIN + 1)

@@ -12,13 +12,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from runner_dask import _journal
+from riverrun.workers import read_journal
+
 from runner_dask._loss import Joined, Loss, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from runner_dask._journal import Journal
+    from riverrun.workers import Journal
 
 __all__ = ["Joined", "Loss", "explain", "size"]
 
@@ -74,7 +75,7 @@ def _read(worker: Joined) -> Journal | None:
     if worker.host and worker.host != socket.gethostname():
         return None
     with contextlib.suppress(Exception):
-        return _journal.read(worker.journal)
+        return read_journal(worker.journal)
     return None
 
 

@@ -10,8 +10,9 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import CrashedRun, WorkerLost
+from riverrun.workers import read_journal
 
-from runner_dask import _journal, _losses
+from runner_dask import _losses
 
 if TYPE_CHECKING:
     from runner_dask._handshake import Guests
@@ -148,7 +149,7 @@ class Losses:
             self._tell(sending, WorkerLost(text), begun=False)
 
     def _has_begun(self, key: str, worker: str) -> bool:
-        journal = _journal.read(self._guests.known(worker).journal)
+        journal = read_journal(self._guests.known(worker).journal)
         return journal is None or journal.started(key)
 
     def _explain(self, sending: Sending, worker: str) -> None:

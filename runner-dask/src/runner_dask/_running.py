@@ -10,7 +10,7 @@ import os
 import threading
 import time
 
-from runner_dask._journal import PREFIX, JournalFile, sweep
+from riverrun.workers import JOURNAL_PREFIX, JournalFile, sweep_journals
 
 REMEMBERED = 10_000  # keys of calls that have begun, or must not begin
 _lock = threading.Lock()
@@ -121,9 +121,9 @@ def opened(folder: str) -> str:
         _users += 1
         if _file is None:
             beside = os.path.dirname(os.path.abspath(folder))
-            sweep(beside)
+            sweep_journals(beside)
             with contextlib.suppress(OSError):
-                _file = JournalFile(os.path.join(beside, f"{PREFIX}{os.getpid()}-{time.time_ns():x}"))
+                _file = JournalFile(os.path.join(beside, f"{JOURNAL_PREFIX}{os.getpid()}-{time.time_ns():x}"))
                 for key in _running:
                     _file.begin(key)
         return _file.path if _file else ""

@@ -10,8 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import CrashedRun, WorkerLost
-
-from runner_dask._carried import Carried
+from riverrun.workers import Carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

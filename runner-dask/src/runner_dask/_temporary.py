@@ -9,16 +9,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import TaskRunnerStartError
+from riverrun.workers import Call, Overdue
 
 from runner_dask._forks import fork_server_exists, presumed_environment, start_fork_server
-from runner_dask._limits import Call, Overdue
 from runner_dask._named import name_of, named
 from runner_dask._quiet import quiet_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runner_dask._limits import Deadline
+    from riverrun.workers import Deadline
+
     from runner_dask._runner import DaskTaskRunner
 
 _DEFAULT = "distributed.deploy.local.LocalCluster"
@@ -80,7 +81,7 @@ def _make(name: str, make: Any, kwargs: dict[str, Any], house: Any, deadline: De
         with suppress(Exception):
             _finish(cluster, cluster.close())
 
-    call = Call(lambda: make(**kwargs), name="start", unwanted=close_late)
+    call = Call(lambda: make(**kwargs), name="dask-start", unwanted=close_late)
     try:
         with ExitStack() as stack:
             if house is not None:
@@ -147,7 +148,7 @@ def adapted(cluster: Any, runner: DaskTaskRunner, deadline: Deadline) -> bool:
         return False
     kwargs = dict(runner.adapt_kwargs)
     try:
-        Call(lambda: _finish(cluster, cluster.adapt(**kwargs)), name="adapt").result(max(deadline.left, 1))
+        Call(lambda: _finish(cluster, cluster.adapt(**kwargs)), name="dask-adapt").result(max(deadline.left, 1))
     except Overdue:
         text = f"`{name_of(type(cluster))}.adapt` did not return within start_timeout, {deadline.seconds:g} s."
         raise TaskRunnerStartError(text) from None
@@ -177,7 +178,7 @@ def _finish(cluster: Any, result: Any) -> Any:
 
 def _close(name: str, cluster: Any, house: Any) -> None:
     """Close a cluster; in any case this ends."""
-    call = Call(lambda: _finish(cluster, cluster.close()), name="close")
+    call = Call(lambda: _finish(cluster, cluster.close()), name="dask-close")
     with quiet_loop(getattr(cluster, "loop", None)):
         try:
             if house is None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from distributed import get_worker
 
 from runner_dask import _running
-from runner_dask._carried import Carried
 from runner_dask._seceding import here
 from runner_dask._sendable import refused
 
@@ -56,8 +55,7 @@ def run(topic: str, payload: bytes, *values: Any) -> Any:
     place = here()
     try:
         call: TaskCall = pickle.loads(payload)  # noqa: S301 - the flow's process is trusted: it sends code
-        opened = [value.opened() if type(value) is Carried else value for value in values]
-        outcome, value = call.run_keeping(opened, INLINE, records)
+        outcome, value = call.run_keeping(values, INLINE, records)
         if outcome.kept and not worker.address.startswith("inproc:"):  # workers that are threads of one process share
             outcome.error = refused(value, call.name)
             outcome.kept = outcome.error is None

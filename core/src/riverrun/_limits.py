@@ -1,4 +1,4 @@
-"""Calls that are given up after a time: nothing that Dask does may hold a flow for ever."""
+"""Calls that are given up after a time: nothing that a back-end does may hold a flow for ever."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Call:
         self._ended = threading.Event()
         self._value: Any = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=f"riverrun-dask-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"riverrun-{name}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

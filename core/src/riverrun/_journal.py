@@ -1,14 +1,13 @@
 """What a worker process is doing, in a small file that survives it: which calls began and ended, their last lines.
 
 A call is noted with one write to an open file, so that what was noted is there when the process was killed the moment
-after. The file lies beside the worker's folder, which Dask's nanny removes as soon as the process has ended.
+after. The file must lie where it is not removed together with the process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import sys
 import threading
 import time
@@ -73,6 +72,10 @@ class JournalFile:
 
     def peak(self) -> int:
         """The most memory that this process has had, in bytes; noted if it has grown."""
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         if used >= self._peak + PEAK_STEP:
             with self._lock:

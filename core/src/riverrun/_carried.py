@@ -45,9 +45,9 @@ class Carried:
         return len(self.packed) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Carried, (self.packed, [pickle.PickleBuffer(buffer) for buffer in self.buffers])
+        return type(self), (self.packed, [pickle.PickleBuffer(buffer) for buffer in self.buffers])
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         if protocol >= 5:  # noqa: PLR2004 - from which on buffers travel beside the pickle
             return self.__reduce__()
-        return Carried, (self.packed, [bytes(buffer) for buffer in self.buffers])
+        return type(self), (self.packed, [bytes(buffer) for buffer in self.buffers])

@@ -1,0 +1,238 @@
+"""The executor of one flow run: it sends calls to Ray, and hears what becomes of them.
+
+::
+
+    send(call) --- two references: outcome, value ---> worker: `_worker.run`
+                                                            | outcome: small, to the flow's process
+    report.ended / lost <--- waiter thread <--- queue <-----+ value: stays in the object store
+
+Nothing is exported or pickled per call but the call itself; no thread per call. One thread waits for outcomes; `_watch`
+looks whether the cluster is there, and `_lost` finds out how calls were lost.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from riverrun.exceptions import CrashedRun, TaskSerializationError, WorkerLost
+
+from runner_ray import _wanted
+from runner_ray._functions import Functions
+from runner_ray._guests import Guests
+from runner_ray._lost import Losses
+from runner_ray._sending import Sending, Value
+from runner_ray._shared import Shared, opened
+from runner_ray._watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from riverrun.abc import TaskCall, TaskReport
+
+    from runner_ray._runner import RayTaskRunner
+    from runner_ray._sessions import Session
+
+WITHDRAWN_WITHIN = 1.0
+"""Seconds in which Ray says of a call that it was withdrawn; after them it counts as begun."""
+
+
+@contextmanager
+def executor(runner: RayTaskRunner, session: Session) -> Iterator[RayTaskExecutor]:
+    """Work with a cluster for one flow run, and leave nothing on it.
+
+    Args:
+        runner: the options.
+        session: the session of Ray.
+    """
+    made = RayTaskExecutor(runner, session)
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.close()
+
+
+class RayTaskExecutor:
+    """Runs the calls of one flow run on Ray (`riverrun.abc.RemoteTaskExecutor`)."""
+
+    def __init__(self, runner: RayTaskRunner, session: Session) -> None:
+        import ray
+
+        self.max_worker_losses = runner.max_worker_losses
+        self._ray = ray
+        self._session = session
+        self._open: dict[str, Sending] = {}
+        """The calls that have not ended, by key."""
+        self._arrivals: SimpleQueue[tuple[Sending, Any] | None] = SimpleQueue()
+        self._disconnected: str | None = None
+        self._guests = Guests(runner, session)
+        self._functions: Functions | None = None
+        self._losses = Losses(self._guests, self._open)
+        self._watch = Watch(session, self._guests, self._open, self._disconnect)
+        self._waiter = threading.Thread(target=self._wait, name="riverrun-ray-waiter", daemon=True)
+
+    def begin(self) -> None:
+        """Get to know the nodes of the cluster."""
+        self._guests.welcome()
+        self._functions = Functions(self._guests.parcels)
+        self._waiter.start()
+        self._watch.start()
+
+    def close(self) -> None:
+        """Leave the cluster as it was found."""
+        self._watch.stop()
+        self._losses.stop()
+        self._arrivals.put(None)
+        if self._disconnected is None and not self._session.temporary:
+            if self._open:  # the flow was interrupted, or left something behind
+                for sending in list(self._open.values()):
+                    self._end_by_force(sending)
+            self._guests.goodbye()
+        self._open.clear()
+        if self._waiter.is_alive() and self._waiter is not threading.current_thread():
+            self._waiter.join(5)
+
+    def _end_by_force(self, sending: Sending) -> None:
+        """End a call on a cluster that goes on; with the worker process, if it runs there."""
+        with suppress(Exception):
+            self._ray.cancel(sending.value.outcome, force=True)
+
+    # -- what the engine asks for
+
+    def send(self, call: TaskCall, report: TaskReport, /) -> Value:
+        """Send a call to a worker; give the handle of its value."""
+        self._check_connection(f"Task run {call.name!r} was not sent")
+        options = _wanted.wanted(call)
+        needs = _wanted.demand(options)
+        self._guests.refuse_unmet(call.name, needs, options)
+        upstreams, call.upstreams = call.upstreams, ()
+        payload = pickle.dumps(call, protocol=5)
+        call.upstreams = upstreams
+        value = Value(call.key)
+        sending = Sending(
+            call.key, call.name, value, upstreams=upstreams, report=report, needs=needs, arrived=self._arrivals.put
+        )
+        self._open[call.key] = sending
+        assert self._functions is not None, "it has begun"  # noqa: S101 - said to type checkers
+        try:
+            value.outcome, value.ref = self._functions.call(
+                options, call.name, call.key, payload, [upstream.ref for upstream in upstreams]
+            )
+            value.outcome._on_completed(sending.arrived)  # noqa: SLF001 - `future()` makes a future more for each call
+        except BaseException:
+            self._open.pop(call.key, None)
+            raise
+        return value
+
+    def _check_connection(self, what: str) -> None:
+        if self._disconnected is None:
+            self._watch.check()
+        if self._disconnected is not None:
+            raise CrashedRun(f"{what}: {self._disconnected}")
+
+    def fetch(self, handle: Any, /) -> object:
+        """Bring a value here."""
+        from ray.exceptions import RayError
+
+        if self._disconnected is None:
+            self._watch.look_closely()  # Ray ends this process if it reads from an object store that is gone
+        if self._disconnected is not None:
+            handle.lost = True
+            raise WorkerLost(f"The value of {handle.key!r} cannot be fetched: {self._disconnected}")
+        try:
+            found = self._ray.get(handle.ref)
+        except (RayError, ConnectionError) as error:
+            handle.lost = True
+            why = str(error).partition("\n")[0]
+            raise WorkerLost(f"The value of {handle.key!r} cannot be fetched: object lost ({why})") from error
+        try:
+            return opened(found)
+        except Exception as error:
+            msg = f"The value of {handle.key!r} cannot be rebuilt in the flow's process: {error}"
+            raise TaskSerializationError(msg) from error
+
+    def holds(self, handle: Any, /) -> bool:
+        """Say whether a value is not known to be lost."""
+        return not handle.lost
+
+    def put(self, value: object, /) -> Value:
+        """Bring a value of the flow's process to the cluster."""
+        if self._disconnected is None:
+            self._watch.look_closely()
+        if self._disconnected is not None:
+            raise CrashedRun(self._disconnected)
+        return Value("", self._ray.put(Shared.of(value)))
+
+    def cancel(self, handle: Any, /) -> bool:
+        """Withdraw the call that was to make a value, if it has not begun."""
+        return bool(self.cancel_together([handle]))
+
+    def cancel_together(self, handles: list[Any], /) -> list[Any]:
+        """Withdraw calls; give the handles of those of which it is certain that they have not begun."""
+        asked = []
+        for handle in handles:
+            sending = self._open.get(handle.key)
+            if sending is None or self._disconnected is not None:
+                continue
+            sending.withdrawn = True
+            with suppress(Exception):
+                self._ray.cancel(handle.outcome, force=False)
+                asked.append(handle)
+        if not asked:
+            return []
+        withdrawn = []
+        waiting = self._guests.not_begun(asked)
+        with suppress(Exception):
+            self._ray.wait(
+                [each.outcome for each in waiting],
+                num_returns=len(waiting),
+                timeout=WITHDRAWN_WITHIN if waiting else 0,
+                fetch_local=False,
+            )
+        for handle in asked:
+            if self._was_withdrawn(handle):
+                withdrawn.append(handle)
+                self._open.pop(handle.key, None)
+        return withdrawn
+
+    def _was_withdrawn(self, handle: Any) -> bool:
+        from ray.exceptions import TaskCancelledError
+
+        try:
+            self._ray.get(handle.outcome, timeout=0)
+        except TaskCancelledError:
+            return True
+        except Exception:  # noqa: BLE001 - it runs, or has ended in another way
+            return False
+        return False
+
+    # -- what becomes of calls
+
+    def _wait(self) -> None:
+        while (arrival := self._arrivals.get()) is not None:
+            sending, result = arrival
+            if self._open.get(sending.key) is not sending:
+                continue
+            try:
+                if type(result) is bytes:
+                    sending.value.outcome = None
+                    if self._open.pop(sending.key, None) is sending:
+                        sending.report.ended(pickle.loads(result), sending.value)  # noqa: S301 - from a task
+                else:
+                    self._losses.take(sending, result)
+            except Exception as error:  # noqa: BLE001 - nobody would see it here, and the run would never end
+                self._open.pop(sending.key, None)
+                text = f"Task run {sending.name!r}: what Ray gave for it cannot be read: {error!r}"
+                sending.report.lost(CrashedRun(text), final=True)
+
+    def _disconnect(self, why: str) -> None:
+        """Note that the cluster is gone: nothing more will be heard of what is there."""
+        self._disconnected = why
+        for sending in list(self._open.values()):
+            if self._open.pop(sending.key, None) is not None:
+                error = CrashedRun(f"Task run {sending.name!r}: {why}")
+                sending.report.lost(error, final=True)

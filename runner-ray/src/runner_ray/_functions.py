@@ -1,0 +1,69 @@
+"""The functions that Ray has of this package: exported once for each set of options, whatever the number of calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runner_ray import _worker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from riverrun.workers import Parcel
+
+ALWAYS = {"num_returns": 2, "max_retries": 0, "retry_exceptions": False}
+"""A call is made once: Ray runs none a second time."""
+
+
+class Functions:
+    """Makes calls of `_worker.run`.
+
+    Args:
+        parcels: the code that was shipped; it is put into the object store once.
+    """
+
+    def __init__(self, parcels: list[Parcel]) -> None:
+        import ray
+
+        self._ray = ray
+        self._first = [ray.put(parcels)] if parcels else []
+        self._function = _worker.run_shipped if parcels else _worker.run
+        self._made: dict[Any, Any] = {}
+
+    def call(self, options: Mapping[str, Any], name: str, key: str, payload: bytes, values: Sequence[Any]) -> Any:
+        """Call it on a worker.
+
+        Args:
+            options: Ray's, for this call.
+            name: what it is called in Ray's dashboard.
+            key: the call's.
+            payload: the call, pickled.
+            values: the references of the values that it takes.
+
+        Returns:
+            The references of its outcome and its value.
+        """
+        function = self._made.get(()) if not options else None
+        if function is None:
+            function = self._with_options(options)
+        return function.options(name=name).remote(*self._first, key, payload, *values)
+
+    def _with_options(self, options: Mapping[str, Any]) -> Any:
+        same = _frozen(options)
+        function = self._made.get(same)
+        if function is None:
+            function = self._made[same] = self._ray.remote(**{**ALWAYS, **options})(self._function)
+        return function
+
+
+def _frozen(value: Any) -> Any:
+    """Give what is equal for equal options, and can be the key of a dict."""
+    if isinstance(value, dict):
+        return tuple(sorted((name, _frozen(each)) for name, each in value.items()))
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(each) for each in value)
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value

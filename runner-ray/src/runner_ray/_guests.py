@@ -1,0 +1,168 @@
+"""The nodes of the cluster: who is there, with what, and whether they can run the flow's tasks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from riverrun.exceptions import TaskRunnerStartError
+
+from runner_ray import _notes, _wanted
+from runner_ray._introduction import introduced
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from riverrun.workers import Parcel
+
+    from runner_ray._runner import RayTaskRunner
+    from runner_ray._sending import Value
+    from runner_ray._sessions import Session
+
+logger = logging.getLogger("riverrun.task_runners.ray")
+LOOK_EVERY = 0.2
+"""Seconds between two looks for a node with a CPU."""
+FRESH = 5.0
+"""Seconds for which what is known about the nodes is not asked for again."""
+
+
+class Guests:
+    """The nodes of the cluster.
+
+    Args:
+        runner: the options.
+        session: the session of Ray.
+    """
+
+    def __init__(self, runner: RayTaskRunner, session: Session) -> None:
+        self._runner = runner
+        self._session = session
+        self._nodes: list[dict[str, Any]] = []
+        self._since = 0.0
+        self._satisfied: set[Any] = set()
+        """What was asked for, and some node has."""
+        self._warned: set[Any] = set()
+        self._folder: str | None = None
+        self.may_grow = False
+        self.parcels: list[Parcel] = []
+
+    def welcome(self) -> None:
+        """See that there is a node that can run tasks.
+
+        Raises:
+            TaskRunnerStartError: there is none; the text says why not.
+        """
+        from riverrun import workers
+
+        if self._runner.ship:
+            self.parcels = workers.pack(self._runner.ship)
+        if not self._session.is_client:
+            self._folder = _notes.folder()
+        if self._session.temporary and "runtime_env" not in (self._runner.init_kwargs or {}):
+            self._refuse_no_cpu(workers.Deadline(1.0))
+            return
+        deadline = workers.Deadline(self._runner.start_timeout)
+        answers = introduced(self.nodes(), deadline)
+        self.may_grow = any(answer.may_grow for answer in answers.values())
+        workers.check_environments(
+            workers.environment(("ray", "runner-ray")),
+            {who: answer.environment for who, answer in answers.items()},
+            runner="RayTaskRunner",
+            where=self._session.where,
+            log=logger,
+            required=("runner-ray",),
+        )
+        self._refuse_no_cpu(deadline)
+
+    def _refuse_no_cpu(self, deadline: Any) -> None:
+        """Wait until a node has a CPU.
+
+        Raises:
+            TaskRunnerStartError: none has by then.
+        """
+        while not _wanted.fits({"CPU": 1.0}, self.nodes(fresh=True)):
+            if self.may_grow:
+                logger.warning("%s has no CPU yet: tasks wait until it gets a node that has.", self._session.where)
+                return
+            if not deadline.left:
+                alive = [node for node in self._nodes if node["Alive"]]
+                raise TaskRunnerStartError(
+                    f"{self._session.where[:1].upper()}{self._session.where[1:]} has {len(alive)} "
+                    f"node{'' if len(alive) == 1 else 's'} and no CPU: no task could run. Start a node that has one "
+                    "(`ray start --address=... --num-cpus=2`), or see to it that `num_cpus` is not 0."
+                )
+            time.sleep(LOOK_EVERY)
+
+    def nodes(self, *, fresh: bool = False) -> list[dict[str, Any]]:
+        """Give the nodes, as `ray.nodes()` does.
+
+        Args:
+            fresh: whether Ray is asked anew in any case.
+        """
+        import ray
+
+        if fresh or time.monotonic() - self._since > FRESH:
+            self._nodes = ray.nodes()
+            self._since = time.monotonic()
+        return self._nodes
+
+    def refuse_unmet(self, name: str, needs: dict[str, float], options: Mapping[str, Any]) -> None:
+        """Say at once what would wait for ever.
+
+        Args:
+            name: of the task run.
+            needs: what it needs of a node.
+            options: its options.
+
+        Raises:
+            TaskRunnerOptionError: no node has it, and none is going to.
+        """
+        if options.get("scheduling_strategy") is not None and not isinstance(options["scheduling_strategy"], str):
+            return  # a placement group has resources of its own; of a node that is gone, Ray tells
+        asked = frozenset(needs.items())
+        if asked in self._satisfied or asked in self._warned:
+            return
+        try:
+            _wanted.refuse_unmet(name, needs, lambda: self.nodes(fresh=True), may_grow=self.may_grow)
+        finally:
+            (self._satisfied if _wanted.fits(needs, self._nodes) else self._warned if self.may_grow else set()).add(
+                asked
+            )
+
+    def look_again(self) -> None:
+        """Forget what the nodes could do: one of them is gone, perhaps."""
+        self._satisfied.clear()
+
+    def not_begun(self, values: list[Value]) -> list[Value]:
+        """Give those of some calls that no worker of this machine has begun, as far as can be seen."""
+        if self._folder is None:
+            return values
+        begun = _notes.begun(self._folder)
+        return [value for value in values if value.key not in begun]
+
+    def witness(self, key: str) -> dict[str, Any] | None:
+        """Ask for the worker that began a call.
+
+        Args:
+            key: the call's.
+
+        Returns:
+            What `_notes.find` gives; None if no worker has begun it, as far as can be seen.
+        """
+        if self._folder is not None and (seen := _notes.find(key, self._folder)) is not None:
+            return seen
+        from runner_ray._introduction import witnesses
+
+        others = [node for node in self.nodes(fresh=True) if node["Alive"]]
+        if self._folder is not None:
+            import ray
+
+            mine = ray.get_runtime_context().get_node_id()
+            here = next((node["NodeManagerAddress"] for node in others if node["NodeID"] == mine), None)
+            others = [node for node in others if node["NodeManagerAddress"] != here]
+        return witnesses(others, key) if others else None
+
+    def goodbye(self) -> None:
+        """Leave nothing of the flow run on the cluster: what is left of its workers ends with the session."""
+        self._nodes = []

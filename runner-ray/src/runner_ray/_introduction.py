@@ -1,0 +1,123 @@
+"""Questions to the nodes of a cluster, asked by a task on each of them.
+
+Their functions travel with their code: a node may have nothing of Riverrun installed, and this is how that is found.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cloudpickle
+
+if TYPE_CHECKING:
+    from riverrun.workers import Deadline
+
+WITNESS = 5.0
+"""Seconds for an answer about a call that was lost."""
+
+
+class Answer(NamedTuple):
+    """What a node says about itself.
+
+    Args:
+        environment: its `riverrun.workers.Environment`, or the exception that came instead.
+        may_grow: whether an autoscaler watches over the cluster.
+    """
+
+    environment: Any
+    may_grow: bool = False
+
+
+def introduced(nodes: list[dict[str, Any]], deadline: Deadline) -> dict[str, Answer]:
+    """Ask all nodes what they have; one that does not answer in time is left out.
+
+    Args:
+        nodes: as `ray.nodes()` gives them.
+        deadline: until when.
+    """
+    import ray
+
+    asked = _on_each(_introduce, nodes, ("ray", "runner-ray"))
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=max(deadline.left, 0.1), fetch_local=False)
+    found: dict[str, Answer] = {}
+    for who, reference in asked.items():
+        try:
+            packed, may_grow = ray.get(reference, timeout=0)
+            found[who] = Answer(cloudpickle.loads(packed), may_grow)
+        except ray.exceptions.GetTimeoutError:
+            continue
+        except Exception as error:  # noqa: BLE001 - it could not run there: that is its answer
+            found[who] = Answer(error)
+    return found
+
+
+def witnesses(nodes: list[dict[str, Any]], key: str) -> dict[str, Any] | None:
+    """Ask nodes for the worker that began a call.
+
+    Args:
+        nodes: as `ray.nodes()` gives them.
+        key: the call's.
+    """
+    import ray
+
+    asked = list(_on_each(_find, nodes, key).values())
+    ready, _ = ray.wait(asked, num_returns=len(asked), timeout=WITNESS, fetch_local=False)
+    for reference in ready:
+        try:
+            if (seen := ray.get(reference, timeout=1)) is not None:
+                return dict(seen)
+        except Exception:  # noqa: BLE001, S112 - a node that cannot tell is no witness
+            continue
+    return None
+
+
+def _on_each(function: Any, nodes: list[dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote = ray.remote(num_cpus=0, max_retries=0)(function)
+    return {
+        f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})": remote.options(
+            name=f"riverrun-{function.__name__.strip('_')}",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        ).remote(*arguments)
+        for node in nodes
+        if node["Alive"]
+    }
+
+
+def _by_value(function: Any) -> Any:
+    """Let a function travel with its code: cloudpickle does that with all that `__main__` defines."""
+    function.__module__ = "__main__"
+    return function
+
+
+@_by_value
+def _introduce(packages: tuple[str, ...]) -> tuple[bytes, bool]:
+    """Tell what this process has; without this package, and perhaps without Riverrun."""
+    import json
+    import pickle
+
+    may_grow = False
+    try:
+        from ray.experimental.internal_kv import _internal_kv_get  # noqa: PLC2701 - all that it has is named so
+
+        status = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}")
+        kinds = (status.get("autoscaler_report") or {}).get("active_nodes") or {}
+        # Without an autoscaler, Ray gives each node a kind of its own.
+        may_grow = any(not kind.startswith("node_") for kind in kinds)
+    except Exception:  # noqa: BLE001, S110 - then there is none, as far as can be seen
+        pass
+    try:
+        from riverrun.workers import environment
+
+        return pickle.dumps(environment(packages)), may_grow
+    except Exception as error:  # noqa: BLE001 - it travels
+        return pickle.dumps(error), may_grow
+
+
+@_by_value
+def _find(key: str) -> Any:
+    from runner_ray import _notes
+
+    return _notes.find(key, _notes.folder())

@@ -1,0 +1,285 @@
+"""The session of Ray in this process: there is one at a time, and the flow runs that overlap share it.
+
+A thread of its own opens a session and closes it, and lives as long as it: on Linux, the processes of an instance end
+together with the thread that started them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from riverrun.exceptions import TaskRunnerStartError
+from riverrun.workers import Deadline
+
+from runner_ray import _addresses, _quiet, _temporary
+from runner_ray._start_errors import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runner_ray._addresses import Place
+    from runner_ray._runner import RayTaskRunner
+
+logger = logging.getLogger("riverrun.task_runners.ray")
+LOOK_EVERY = 0.1
+"""Seconds; a Ctrl-C while a session opens is seen at once on POSIX, and within this time on Windows."""
+CLOSE_WITHIN = 30.0
+"""Seconds that Ray's own shutdown may take; it takes one or two, and five where the cluster is gone."""
+
+
+class Session:
+    """A session that is open.
+
+    Args:
+        asked: the address and the `init_kwargs` that it was opened with.
+        place: where its cluster is; None if it is not known.
+        temporary: whether the cluster ends with it.
+        owner: whether the runner has opened it.
+    """
+
+    def __init__(self, asked: tuple[Any, Any], place: Place | None, *, temporary: bool, owner: bool) -> None:
+        self.asked = asked
+        self.place = place
+        self.temporary = temporary
+        self.is_owner = owner
+        self.is_client = place is not None and place.is_client
+        self.users = 0
+        self.keeper: _Keeper | None = None
+
+    @property
+    def where(self) -> str:
+        """What to call the cluster, for people."""
+        if self.temporary:
+            return "the temporary Ray instance"
+        return f"the Ray cluster at {self.place.address if self.place else 'the address of the open session'}"
+
+
+_lock = threading.Lock()
+_current: Session | None = None
+
+
+@contextmanager
+def opened(runner: RayTaskRunner) -> Iterator[Session]:
+    """Give a session for one flow run.
+
+    Args:
+        runner: the options.
+
+    Raises:
+        TaskRunnerStartError: there is none that is as the options ask for.
+    """
+    session = _entered(runner)
+    try:
+        yield session
+    finally:
+        _left(session)
+
+
+def _entered(runner: RayTaskRunner) -> Session:
+    global _current  # noqa: PLW0603 - one per process, as Ray's
+    with _lock:
+        session = _current
+        if session is not None and _is_open(session):
+            _refuse_other(runner, session)
+        else:
+            session = _current = _found_open(runner) or _new(runner)
+        session.users += 1
+        return session
+
+
+def _left(session: Session) -> None:
+    global _current  # noqa: PLW0603
+    with _lock:
+        session.users -= 1
+        if session.users:
+            return
+        if _current is session:
+            _current = None
+        if session.keeper is not None:
+            session.keeper.close()
+
+
+def _is_open(session: Session) -> bool:
+    import ray
+
+    return bool(ray.is_initialized()) and session.users > 0
+
+
+def _refuse_other(runner: RayTaskRunner, session: Session) -> None:
+    """Refuse a session of another flow run that was opened with other options."""
+    if session.asked == (runner.address, runner.init_kwargs):
+        return
+    if not session.is_owner:
+        _check_users_session(runner, session)
+        return
+    raise TaskRunnerStartError(
+        f"`{runner!r}` cannot be started: another flow run of this process uses `{_said(*session.asked)}`, and Ray has "
+        "one session per process. Use the same options in both, let one flow run end before the other begins, or run "
+        "them in processes of their own."
+    )
+
+
+def _said(address: str | None, init_kwargs: dict[str, Any] | None) -> str:
+    options = {"address": address, "init_kwargs": init_kwargs}
+    return f"RayTaskRunner({', '.join(f'{name}={value!r}' for name, value in options.items() if value is not None)})"
+
+
+def _found_open(runner: RayTaskRunner) -> Session | None:
+    """Give the session that the user has opened, if there is one and it is what the options ask for."""
+    import ray
+
+    if not ray.is_initialized():
+        return None
+    session = Session((runner.address, runner.init_kwargs), _place_of_open_session(), temporary=False, owner=False)
+    _check_users_session(runner, session)
+    logger.info("Using the session of Ray that is open in this process, with %s", session.where)
+    return session
+
+
+def _check_users_session(runner: RayTaskRunner, session: Session) -> None:
+    advice = "Call `ray.shutdown()` before the flow, or make the runner without this option."
+    if runner.init_kwargs:
+        raise TaskRunnerStartError(
+            f"`{runner!r}` cannot be started: a session of Ray is already open in this process, with {session.where}, "
+            f"so `init_kwargs` would have no effect. {advice}"
+        )
+    if runner.address in {None, "auto"} or session.place is None:
+        return
+    asked, have = runner.address or "", session.place
+    host, _, port = asked.removeprefix("ray://").rpartition(":")
+    same_kind = asked.startswith("ray://") == have.is_client
+    if not same_kind or int(port) != have.port or not _same_host(host.strip("[]"), have.host):
+        raise TaskRunnerStartError(
+            f"`{runner!r}` cannot be started: a session of Ray is already open in this process, with another cluster, "
+            f"at {have.address}. {advice}"
+        )
+
+
+def _same_host(one: str, other: str) -> bool:
+    import socket
+
+    def addresses(host: str) -> set[str]:
+        if host in _addresses.LOCAL:
+            return {"127.0.0.1", _addresses._own_address()}  # noqa: SLF001 - of this package
+        with suppress(OSError):
+            return {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+        return {host}
+
+    return bool(addresses(one) & addresses(other))
+
+
+def _place_of_open_session() -> Place | None:
+    import ray
+    from ray.util.client import ray as client
+
+    with suppress(Exception):
+        if client.is_connected():
+            text = str(client.get_context().client_worker._conn_str)  # noqa: SLF001 - it has no public name
+            host, _, port = text.rpartition(":")
+            return _addresses.Place(f"ray://{text}", host, int(port), is_client=True)
+        text = ray.get_runtime_context().gcs_address
+        host, _, port = text.rpartition(":")
+        return _addresses.Place(text, host.strip("[]"), int(port))
+    return None
+
+
+def _new(runner: RayTaskRunner) -> Session:
+    """Open a session."""
+    deadline = Deadline(runner.start_timeout)
+    asked = (runner.address, runner.init_kwargs)
+    place = None if runner.address is None else _addresses.found(runner.address.strip(), deadline)
+    session = Session(asked, place, temporary=place is None, owner=True)
+    if place is None:
+        logger.info("Starting a temporary Ray instance")
+    else:
+        logger.info("Connecting to the Ray cluster at %s", place.address)
+    _quiet.quiet()
+    session.keeper = keeper = _Keeper(runner, session)
+    try:
+        keeper.wait(deadline)
+    except BaseException:
+        keeper.give_up()
+        raise
+    if session.place is None:
+        session.place = _place_of_open_session()
+    return session
+
+
+class _Keeper(threading.Thread):
+    """The thread that opens a session, and closes it when it is told to."""
+
+    def __init__(self, runner: RayTaskRunner, session: Session) -> None:
+        super().__init__(name="riverrun-ray-session", daemon=True)
+        self._runner = runner
+        self._session = session
+        self._ready = threading.Event()
+        self._released = threading.Event()
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with ExitStack() as stack:
+                self._open(stack)
+                self._ready.set()
+                self._released.wait()
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            self._error = error
+        finally:
+            self._ready.set()
+
+    def _open(self, stack: ExitStack) -> None:
+        kwargs = dict(self._runner.init_kwargs or {})
+        place = self._session.place
+        stack.enter_context(_quiet.losses_unprinted())
+        if place is None:
+            folder = stack.enter_context(_temporary.folder(kwargs))
+            stack.enter_context(_temporary.environment())
+            stack.callback(_shut_down)
+            context = _temporary.started(kwargs, folder)
+            if url := getattr(context, "dashboard_url", ""):
+                logger.info("The Ray dashboard is available at http://%s", url)
+            return
+        import ray
+
+        stack.callback(_shut_down)
+        with _addresses.loopback_only(wanted=place.on_loopback):
+            ray.init(place.address, **{**_temporary.quiet_logging(), **kwargs})
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until the session is open.
+
+        Raises:
+            TaskRunnerStartError: it cannot be opened, or is not by then.
+        """
+        while not self._ready.wait(min(LOOK_EVERY, deadline.left)):
+            if not deadline.left:
+                raise TaskRunnerStartError(explained(self._session, None, deadline.seconds))
+        if self._error is not None:
+            raise TaskRunnerStartError(explained(self._session, self._error, deadline.seconds)) from self._error
+
+    def give_up(self) -> None:
+        """Let the session be closed as soon as it is open; if it is, wait for that."""
+        is_open = self._ready.is_set()
+        self._released.set()
+        if is_open:
+            self.join(CLOSE_WITHIN)
+
+    def close(self) -> None:
+        """Close the session, and wait for that."""
+        self._released.set()
+        self.join(CLOSE_WITHIN)
+
+
+def _shut_down() -> None:
+    import ray
+
+    with suppress(Exception):
+        ray.shutdown()
+    with suppress(ImportError):
+        # Ray imports it when the interpreter exits. An import at that time lets Python forget that a Ctrl-C was the
+        # reason, and the process would end with status 1 instead of 130.
+        import ray.dag.compiled_dag_node

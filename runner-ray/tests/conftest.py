@@ -1,0 +1,254 @@
+"""Ray clusters and scripts as processes of their own, on loopback, under time limits, ended by their id."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Before Ray is imported, which reads it once: all clusters of these tests ask for this token.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
+
+LIMIT = 60
+"""How long anything may take before it counts as a hang, in seconds."""
+
+
+def eventually(condition: Callable[[], object], what: str, limit: float = LIMIT):
+    """Wait until a condition is true; give its value."""
+    end = time.monotonic() + limit
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {limit} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+class Processes:
+    """Processes that a test has started: each in a group of its own, all of them gone after the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str, env: dict[str, str] | None = None, **options) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env={**os.environ, "RIVERRUN_LOG_LEVEL": "INFO", **(env or {})},
+            **{"stdin": subprocess.DEVNULL, **options},
+            start_new_session=True,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def end(self):
+        for process in self._started:
+            kill_all(process.pid)
+            process.communicate()
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and its descendants, in whatever groups they are."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def kill_all(pid: int) -> None:
+    """End a process, its group and its descendants."""
+    members = family(pid)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    for each in members:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(members, 10)
+
+
+@pytest.fixture
+def processes(tmp_path) -> Iterator[Processes]:
+    processes = Processes(tmp_path)
+    yield processes
+    processes.end()
+
+
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+NODE = """
+import sys
+from ray._private import services
+services.get_node_ip_address = lambda address=None: "127.0.0.1"  # loopback, which Ray never takes by itself
+from ray.scripts.scripts import main
+sys.argv = ["ray", *sys.argv[1:]]
+main()
+"""
+
+
+class RayCluster:
+    """A head, and as many nodes as a test starts, as `ray start` starts them."""
+
+    def __init__(self, processes: Processes, *options: str, cpus: int = 2, client: bool = False) -> None:
+        self._processes = processes
+        self.folder = Path(tempfile.mkdtemp(prefix="rr-", dir="/tmp"))  # the names of sockets are made of it
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        client_port = free_port()
+        self.client_address = f"ray://127.0.0.1:{client_port}"
+        # Without a server for Ray Client, the head needs not be waited for so long.
+        options += ("--ray-client-server-port", str(client_port)) if client else ()
+        self.head = self._start("--head", "--port", str(self.port), "--temp-dir", str(self.folder), "--num-cpus",
+                                str(cpus), "--include-dashboard=false", *options)  # fmt: skip
+        self._wait_for(self.head, "Ray runtime started")
+        if client:
+            eventually(lambda: is_open(client_port), "the server for Ray Client listens")
+
+    def start_node(self, *options: str, cpus: int = 2) -> subprocess.Popen[str]:
+        """Start a node more; wait until it is there."""
+        node = self._start("--address", self.address, "--num-cpus", str(cpus), *options)
+        self._wait_for(node, "Ray runtime started")
+        return node
+
+    def _start(self, *options: str) -> subprocess.Popen[str]:
+        self.log = self.folder / f"log-{time.monotonic_ns()}"
+        with self.log.open("w") as log:
+            return self._processes.start(
+                "-c", NODE, "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block", *options,
+                stdout=log, stderr=log,
+                # A head that is told that there are no other nodes takes loopback, and so do its children.
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                     **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if "--head" in options else {})},
+            )  # fmt: skip
+
+    def _wait_for(self, process: subprocess.Popen[str], text: str) -> None:
+        log = self.log
+
+        def there():
+            assert process.poll() is None, log.read_text()
+            return text in log.read_text()
+
+        eventually(there, f"Ray says {text!r}")
+
+    def processes_named(self, name: str, of: subprocess.Popen[str] | None = None) -> list[psutil.Process]:
+        found = []
+        for each in family((of or self.head).pid):
+            with suppress(psutil.NoSuchProcess):
+                if each.name().startswith(name):
+                    found.append(each)
+        return found
+
+    def kill(self, name: str, of: subprocess.Popen[str] | None = None) -> None:
+        (found,) = self.processes_named(name, of)
+        found.kill()
+
+    def end(self) -> None:
+        kill_all(self.head.pid)
+        import shutil
+
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_open(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@pytest.fixture
+def make_ray_cluster(processes) -> Iterator[Callable[..., RayCluster]]:
+    """Start a head with options."""
+    made = []
+
+    def make(*options, **more):
+        made.append(RayCluster(processes, *options, **more))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.end()
+
+
+@pytest.fixture(scope="session")
+def shared_ray_cluster(tmp_path_factory) -> Iterator[RayCluster]:
+    """A head with two CPUs and a server for Ray Client: for all tests that leave it as it was."""
+    processes = Processes(tmp_path_factory.mktemp("shared"))
+    cluster = RayCluster(processes, client=True)
+    yield cluster
+    processes.end()
+    cluster.end()
+
+
+@pytest.fixture(scope="module")
+def held_session(shared_ray_cluster) -> Iterator[RayCluster]:
+    """The shared cluster, and a session with it that stays open: flow runs that overlap with it share it."""
+    from runner_ray import RayTaskRunner
+    from runner_ray._sessions import opened
+
+    with opened(RayTaskRunner(address=shared_ray_cluster.address)):
+        yield shared_ray_cluster
+
+
+@pytest.fixture
+def run_script(processes, tmp_path):
+    """Run a script to its end; give what it printed, or start it only."""
+
+    def run(source: str, *arguments: str, name: str = "script.py", wait: bool = True, **options):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dedent(source))
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = processes.start(*(arguments or (str(file),)), **{**pipes, **options})
+        if not wait:
+            return process
+        process.out, process.err = process.communicate(timeout=LIMIT)
+        return process
+
+    return run
+
+
+@pytest.fixture
+def closed_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def wait_until():
+    return eventually
+
+
+@pytest.fixture
+def family_of():
+    return family
+
+
+@pytest.fixture
+def nothing_left():
+    """After the test no process of a temporary instance is left, and none of its folders."""
+    before = {process.pid for process in family(os.getpid())}
+    folders = set(Path(tempfile.gettempdir()).glob("riverrun-ray-*"))
+    yield
+    eventually(
+        lambda: not [p for p in family(os.getpid()) if p.pid not in before and p.status() != psutil.STATUS_ZOMBIE],
+        "no process is left", limit=10,
+    )  # fmt: skip
+    assert set(Path(tempfile.gettempdir()).glob("riverrun-ray-*")) - folders == set()

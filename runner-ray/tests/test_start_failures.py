@@ -1,0 +1,195 @@
+"""A start that fails says so within the time limit: what was tried, what is known, what to do."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+from riverrun import flow, task
+from riverrun.exceptions import TaskRunnerStartError
+from riverrun.task_runners import RayTaskRunner
+
+LIMIT = 60
+
+
+@task
+def answer():
+    return 42
+
+
+def failure_of(runner, limit=20):
+    """The text of the error with which a runner does not start; that must not take long."""
+
+    @flow(task_runner=runner)
+    def asking():
+        return answer().result()
+
+    began = time.monotonic()
+    with pytest.raises(TaskRunnerStartError) as error:
+        asking()
+    assert time.monotonic() - began < limit
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "advice"),
+    [
+        ("", "Is a Ray cluster running there (`ray start --head` prints its address)?"),
+        ("ray://", "Is the Ray Client server running there (`ray start --head --ray-client-server-port=...`; by defa"),
+    ],
+)  # fmt: skip
+def test_a_closed_port(closed_port, prefix, advice):
+    address = f"{prefix}127.0.0.1:{closed_port}"
+    text = failure_of(RayTaskRunner(address=address))
+    assert text.startswith(f"No connection to a Ray cluster at {address!r}: connection refused. {advice}")
+
+
+def test_a_host_that_does_not_exist():
+    text = failure_of(RayTaskRunner(address="no.such.host.invalid:6379", start_timeout=5))
+    assert text.startswith("No connection to a Ray cluster at 'no.such.host.invalid:6379': ")
+
+
+def test_no_cluster_to_be_found(run_script):
+    process = run_script("""
+        from riverrun import flow
+        from riverrun.task_runners import RayTaskRunner
+        from ray._private import services
+        services.find_gcs_addresses = lambda: set()  # others may run one on this machine
+
+        @flow(task_runner=RayTaskRunner(address="auto"))
+        def asking():
+            pass
+
+        asking()
+    """, env={"RAY_ADDRESS": "", "RAY_TMPDIR": "/nonexistent"})  # fmt: skip
+    assert (
+        "`RayTaskRunner(address='auto')`: no running Ray cluster was found on this machine, and RAY_ADDRESS names none."
+        " Start one with `ray start --head`, give its address, or leave address out for a temporary instance."
+    ) in process.err
+
+
+def test_a_server_that_does_not_speak_as_ray_does(run_script):
+    """In a process of its own: Ray goes on trying there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        process = run_script(f"""
+            from riverrun import flow
+            from riverrun.task_runners import RayTaskRunner
+
+            @flow(task_runner=RayTaskRunner(address="127.0.0.1:{port}", start_timeout=3))
+            def asking():
+                pass
+
+            asking()
+        """)
+    start = f"No connection to the Ray cluster at 127.0.0.1:{port}: "
+    assert f"{start}something listens there, and did not answer as a Ray cluster does within 3 s." in process.err
+
+
+def test_a_temporary_instance_that_does_not_start_in_time():
+    text = failure_of(RayTaskRunner(start_timeout=0.2))
+    assert text == "The temporary Ray instance did not start within 0.2 s. Allow more with start_timeout=SECONDS."
+    time.sleep(8)  # it is shut down when it has started
+
+
+def test_init_kwargs_that_ray_does_not_take():
+    text = failure_of(RayTaskRunner(init_kwargs={"no_such_option": 1}))
+    assert text == (
+        "The temporary Ray instance did not start: RuntimeError: Unknown keyword argument(s): no_such_option"
+    )
+
+
+def test_a_temporary_instance_without_a_cpu():
+    text = failure_of(RayTaskRunner(init_kwargs={"num_cpus": 0}, start_timeout=10))
+    assert text.startswith("The temporary Ray instance has 1 node and no CPU: no task could run.")
+
+
+def test_a_cluster_without_a_cpu(make_ray_cluster):
+    cluster = make_ray_cluster(cpus=0)
+    text = failure_of(RayTaskRunner(address=cluster.address, start_timeout=4))
+    assert text == (
+        f"The Ray cluster at {cluster.address} has 1 node and no CPU: no task could run. Start a node that has one "
+        "(`ray start --address=... --num-cpus=2`), or see to it that `num_cpus` is not 0."
+    )
+
+
+@pytest.mark.parametrize("kind", ["address", "client_address"])
+def test_a_cluster_that_asks_for_another_token(shared_ray_cluster, run_script, kind):
+    address = getattr(shared_ray_cluster, kind)
+    process = run_script(f"""
+        from riverrun import flow
+        from riverrun.task_runners import RayTaskRunner
+
+        @flow(task_runner=RayTaskRunner(address={address!r}, start_timeout=5))
+        def asking():
+            pass
+
+        asking()
+    """, env={"RAY_AUTH_TOKEN": "not-the-token-of-the-cluster"})  # fmt: skip
+    assert f"No connection to the Ray cluster at {address}: " in process.err
+    assert "RAY_AUTH_TOKEN" in process.err
+    assert "token" in process.err
+
+
+# -- a session that is open in the process
+
+
+def test_a_session_that_the_user_has_opened_is_used_and_left_open(run_script):
+    process = run_script("""
+        import ray
+        from riverrun import flow, task
+        from riverrun.exceptions import TaskRunnerStartError
+        from riverrun.task_runners import RayTaskRunner
+
+        @task
+        def where():
+            import ray
+            return ray.get_runtime_context().get_node_id()
+
+        @flow
+        def asking():
+            return where().result()
+
+        def error_of(runner):
+            try:
+                asking.with_options(task_runner=runner)()
+            except TaskRunnerStartError as error:
+                return str(error)
+
+        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+        here = ray.get_runtime_context().get_node_id()
+        print(asking.with_options(task_runner=RayTaskRunner())() == here)
+        print(asking.with_options(task_runner=RayTaskRunner(address="auto"))() == here)
+        address = ray.get_runtime_context().gcs_address
+        print(asking.with_options(task_runner=RayTaskRunner(address=address))() == here)
+        print(ray.is_initialized())
+        print(error_of(RayTaskRunner(init_kwargs={"num_cpus": 2})))
+        print(error_of(RayTaskRunner(address="10.0.0.5:6379")))
+        print(error_of(RayTaskRunner(address="ray://" + address)))
+        print(address)
+    """, env={"RIVERRUN_LOG_LEVEL": "ERROR"})  # fmt: skip
+    lines = process.out.splitlines()
+    assert lines[:4] == ["True"] * 4, process.out + process.err
+    address = lines[-1]
+    start = "a session of Ray is already open in this process, with "
+    assert lines[4] == (
+        "`RayTaskRunner(init_kwargs={'num_cpus': 2})` cannot be started: "
+        + start
+        + f"the Ray cluster at {address}, so "
+        "`init_kwargs` would have no effect. Call `ray.shutdown()` before the flow, or make the runner without "
+        "this option."
+    )
+    assert lines[5].startswith(
+        f"`RayTaskRunner(address='10.0.0.5:6379')` cannot be started: {start}another cluster, at {address}. "
+    )
+    assert f"{start}another cluster, at {address}. " in lines[6]
+
+
+def test_flow_runs_that_overlap_share_a_session_if_they_ask_for_the_same(held_session):
+    other = RayTaskRunner(init_kwargs={"num_cpus": 1})
+    assert failure_of(other) == (
+        "`RayTaskRunner(init_kwargs={'num_cpus': 1})` cannot be started: another flow run of this process uses "
+        f"`RayTaskRunner(address='{held_session.address}')`, and Ray has one session per process. Use the same options "
+        "in both, let one flow run end before the other begins, or run them in processes of their own."
+    )

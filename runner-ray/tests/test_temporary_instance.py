@@ -1,0 +1,188 @@
+"""A temporary instance: on loopback only, with a token, without a dashboard; and gone when its flow run has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+
+LIMIT = 60
+
+SCRIPT = """
+    import json, os, sys
+    import psutil
+    from riverrun import flow, task
+    from riverrun.task_runners import RayTaskRunner
+
+    @task
+    def answer():
+        return 42
+
+    @flow(task_runner=RayTaskRunner(OPTIONS))
+    def asking():
+        import ray
+        assert answer().result() == 42
+        listeners, processes = [], [psutil.Process(), *psutil.Process().children(recursive=True)]
+        for process in processes:
+            try:
+                listeners += [c.laddr.ip for c in process.net_connections("inet") if c.status == "LISTEN"]
+            except psutil.NoSuchProcess:
+                pass
+        return {
+            "listeners": listeners,
+            "auth": os.environ.get("RAY_AUTH_MODE"),
+            "cpus": ray.cluster_resources()["CPU"],
+            "folder": ray._private.worker._global_node.get_session_dir_path(),
+            "dashboard": ray._private.worker._global_node.webui_url,
+        }
+
+    seen = asking()
+    seen["auth_after"] = os.environ.get("RAY_AUTH_MODE")
+    seen["left"] = [p.name() for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    seen["folder_left"] = os.path.exists(seen["folder"])
+    print(json.dumps(seen))
+"""
+
+
+@pytest.fixture
+def asking(run_script, tmp_path):
+    """Run a flow on a temporary instance, in a process without our settings of Ray; give what it saw."""
+
+    def run(options="", **env):
+        bare = {name: "" for name in os.environ if name.startswith("RAY_")}
+        script = "import os\nfor name in list(os.environ):\n    if name.startswith('RAY_') and not os.environ[name]:"
+        script += "\n        del os.environ[name]\n"
+        from textwrap import dedent
+
+        process = run_script(script + dedent(SCRIPT).replace("OPTIONS", options),
+                             env={**bare, "HOME": str(tmp_path), "RIVERRUN_LOG_LEVEL": "WARNING", **env})  # fmt: skip
+        assert process.returncode == 0, process.err
+        return json.loads(process.out.splitlines()[-1]), process
+
+    return run
+
+
+def test_by_default(asking):
+    seen, process = asking()
+    assert len(seen["listeners"]) >= 5
+    assert {address.removeprefix("::ffff:") for address in seen["listeners"]} == {"127.0.0.1"}
+    assert seen["auth"] == "token"
+    assert seen["auth_after"] is None
+    assert seen["cpus"] == os.cpu_count()
+    assert not seen["dashboard"]
+    assert seen["left"] == []
+    assert not seen["folder_left"]
+    assert process.err == "", "nothing of Ray's own goes to the terminal"
+
+
+def test_init_kwargs_win_over_each_default(asking, tmp_path):
+    folder = f"/tmp/rr-{os.getpid()}"  # noqa: S108 - the names of sockets are made of it
+    options = f"init_kwargs={{'num_cpus': 3, '_temp_dir': {folder!r}, 'include_dashboard': False}}"
+    seen, _ = asking(options, RAY_AUTH_MODE="disabled")
+    assert seen["cpus"] == 3
+    assert seen["auth"] == "disabled"
+    assert seen["folder"].startswith(f"{folder}/")
+    assert seen["folder_left"], "a folder that the user has named is the user's"
+    import shutil
+
+    shutil.rmtree(folder)
+
+
+def test_the_dashboard_if_it_is_asked_for(asking):
+    pytest.importorskip("aiohttp_cors")  # ray[default]
+    seen, _ = asking("init_kwargs={'include_dashboard': True}")
+    assert seen["dashboard"].startswith("127.0.0.1:")
+
+
+SLEEPING = """
+    import sys, time
+    from riverrun import flow, task
+    from riverrun.task_runners import RayTaskRunner
+
+    @task
+    def sleep(folder):
+        open(folder + "/runs", "a").close()
+        time.sleep(600)
+
+    @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 2}))
+    def sleeping(folder):
+        for number in range(100):
+            sleep(folder)
+
+    if __name__ == "__main__":
+        sleeping(sys.argv[1])
+"""
+
+
+def of_group(pid):
+    """The processes of a process group, and those below, that have not ended."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_a_flow_of_100_sleeping_tasks(  # noqa: PLR0917 - fixtures
+    run_script, tmp_path, wait_until, family_of, number, status
+):
+    script = tmp_path / "script.py"
+    process = run_script(SLEEPING, str(script), str(tmp_path), wait=False)
+    wait_until((tmp_path / "runs").exists, "a task runs")
+    members = family_of(process.pid)
+    assert len(members) > 5
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=LIMIT)
+    print(f"{number.name}: ended within {time.monotonic() - began:.2f} s")
+    assert process.returncode in {status, -number}, err
+    wait_until(
+        lambda: not [each for each in members if each.is_running() and each.status() != psutil.STATUS_ZOMBIE],
+        "no process is left", limit=15,
+    )  # fmt: skip
+
+
+def test_a_process_that_is_killed_leaves_no_worker_and_no_server(run_script, tmp_path, wait_until, family_of):
+    """But for two agents of Ray's own, which look after themselves (they are ended with the test)."""
+    process = run_script(SLEEPING, str(tmp_path / "script.py"), str(tmp_path), wait=False)
+    wait_until((tmp_path / "runs").exists, "a task runs")
+    members = family_of(process.pid)
+    agents = [each for each in members if each.name() in {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}]
+    assert len(members) > len(agents) + 3
+    process.kill()
+    process.communicate(timeout=LIMIT)
+    wait_until(
+        lambda: not [
+            each
+            for each in members
+            if each not in agents and each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+        ],
+        "no worker is left", limit=30,
+    )  # fmt: skip
+    for each in agents:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def test_a_script_without_a_guard(run_script):
+    process = run_script("""
+        from riverrun import flow, task
+
+        @task
+        def answer():
+            return 42
+
+        @flow(task_runner="ray")
+        def asking():
+            return answer().result()
+
+        print(asking())
+    """)
+    assert process.out == "42\n", process.err
