@@ -231,22 +231,28 @@ def test_a_subclass_says_its_concurrency_like_every_runner():
         SilentTaskRunner()
 
 
-@task
-def kill():
-    os._exit(9)
+def jobs():
+    """Make tasks that travel with their code: the workers cannot import this file by name."""
+
+    @task
+    def kill():
+        os._exit(9)
+
+    @task
+    def kill_once(mark: Path) -> str:
+        if mark.exists():
+            return "tried again"
+        mark.touch()
+        os._exit(9)
+
+    @task
+    def process() -> int:
+        return os.getpid()
+
+    return kill, kill_once, process
 
 
-@task
-def kill_once(mark: Path) -> str:
-    if mark.exists():
-        return "tried again"
-    mark.touch()
-    os._exit(9)
-
-
-@task
-def process() -> int:
-    return os.getpid()
+kill, kill_once, process = jobs()
 
 
 @needs_forkserver
