@@ -4,7 +4,7 @@
 
     send(call) --- two references: outcome, value ---> worker: `_worker.run`
                                                             | outcome: small, to the flow's process
-    report.ended / lost <--- waiter thread <--- queue <-----+ value: stays in the object store
+    report.ended / lost <--- waiter thread (`_waiter`) <----+ value: stays in the object store
 
 Nothing is exported or pickled per call but the call itself; no thread per call. One thread waits for outcomes; `_watch`
 looks whether the cluster is there, and `_lost` finds out how calls were lost.
@@ -13,9 +13,7 @@ looks whether the cluster is there, and `_lost` finds out how calls were lost.
 from __future__ import annotations
 
 import pickle
-import threading
 from contextlib import contextmanager, suppress
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import CrashedRun, TaskSerializationError, WorkerLost
@@ -26,6 +24,7 @@ from runner_ray._guests import Guests
 from runner_ray._lost import Losses
 from runner_ray._sending import Sending, Value
 from runner_ray._shared import Shared, opened
+from runner_ray._waiter import Waiter
 from runner_ray._watch import Watch
 
 if TYPE_CHECKING:
@@ -67,13 +66,12 @@ class RayTaskExecutor:
         self._session = session
         self._open: dict[str, Sending] = {}
         """The calls that have not ended, by key."""
-        self._arrivals: SimpleQueue[tuple[Sending, Any] | None] = SimpleQueue()
+        self._waiter = Waiter(self._arrived, self._open)
         self._disconnected: str | None = None
         self._guests = Guests(runner, session)
         self._functions: Functions | None = None
         self._losses = Losses(self._guests, self._open)
         self._watch = Watch(session, self._guests, self._open, self._disconnect)
-        self._waiter = threading.Thread(target=self._wait, name="riverrun-ray-waiter", daemon=True)
 
     def begin(self) -> None:
         """Get to know the nodes of the cluster."""
@@ -86,15 +84,14 @@ class RayTaskExecutor:
         """Leave the cluster as it was found."""
         self._watch.stop()
         self._losses.stop()
-        self._arrivals.put(None)
+        self._waiter.stop()
         if self._disconnected is None and not self._session.temporary:
             if self._open:  # the flow was interrupted, or left something behind
                 for sending in list(self._open.values()):
                     self._end_by_force(sending)
             self._guests.goodbye()
         self._open.clear()
-        if self._waiter.is_alive() and self._waiter is not threading.current_thread():
-            self._waiter.join(5)
+        self._waiter.join()
 
     def _end_by_force(self, sending: Sending) -> None:
         """End a call on a cluster that goes on; with the worker process, if it runs there."""
@@ -113,16 +110,14 @@ class RayTaskExecutor:
         payload = pickle.dumps(call, protocol=5)
         call.upstreams = upstreams
         value = Value(call.key)
-        sending = Sending(
-            call.key, call.name, value, upstreams=upstreams, report=report, needs=needs, arrived=self._arrivals.put
-        )
+        sending = Sending(call.key, call.name, value, upstreams=upstreams, report=report, needs=needs)
         self._open[call.key] = sending
         assert self._functions is not None, "it has begun"  # noqa: S101 - said to type checkers
         try:
             value.outcome, value.ref = self._functions.call(
                 options, call.name, call.key, payload, [upstream.ref for upstream in upstreams]
             )
-            value.outcome._on_completed(sending.arrived)  # noqa: SLF001 - `future()` makes a future more for each call
+            self._waiter.take(sending)
         except BaseException:
             self._open.pop(call.key, None)
             raise
@@ -212,22 +207,21 @@ class RayTaskExecutor:
 
     # -- what becomes of calls
 
-    def _wait(self) -> None:
-        while (arrival := self._arrivals.get()) is not None:
-            sending, result = arrival
-            if self._open.get(sending.key) is not sending:
-                continue
-            try:
-                if type(result) is bytes:
-                    sending.value.outcome = None
-                    if self._open.pop(sending.key, None) is sending:
-                        sending.report.ended(pickle.loads(result), sending.value)  # noqa: S301 - from a task
-                else:
-                    self._losses.take(sending, result)
-            except Exception as error:  # noqa: BLE001 - nobody would see it here, and the run would never end
-                self._open.pop(sending.key, None)
-                text = f"Task run {sending.name!r}: what Ray gave for it cannot be read: {error!r}"
-                sending.report.lost(CrashedRun(text), final=True)
+    def _arrived(self, sending: Sending, result: Any) -> None:
+        """Take an outcome, or the exception that came instead; called on the waiter's thread."""
+        if self._open.get(sending.key) is not sending:
+            return
+        try:
+            if type(result) is bytes:
+                sending.value.outcome = None
+                if self._open.pop(sending.key, None) is sending:
+                    sending.report.ended(pickle.loads(result), sending.value)  # noqa: S301 - from a task
+            else:
+                self._losses.take(sending, result)
+        except Exception as error:  # noqa: BLE001 - nobody would see it here, and the run would never end
+            self._open.pop(sending.key, None)
+            text = f"Task run {sending.name!r}: what Ray gave for it cannot be read: {error!r}"
+            sending.report.lost(CrashedRun(text), final=True)
 
     def _disconnect(self, why: str) -> None:
         """Note that the cluster is gone: nothing more will be heard of what is there."""

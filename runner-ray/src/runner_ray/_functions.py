@@ -46,7 +46,12 @@ class Functions:
         function = self._made.get(()) if not options else None
         if function is None:
             function = self._with_options(options)
-        return function.options(name=name).remote(*self._first, key, payload, *values)
+        # What `function.options(name=name).remote(...)` does, which also makes a class and checks options each time.
+        return function._remote(  # noqa: SLF001
+            args=(*self._first, key, payload, *values),
+            serialized_runtime_env_info=function._serialized_base_runtime_env_info,  # noqa: SLF001
+            **{**function._default_options, "name": name},  # noqa: SLF001
+        )
 
     def _with_options(self, options: Mapping[str, Any]) -> Any:
         same = _frozen(options)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from riverrun.abc import TaskReport
 
 
@@ -43,10 +41,9 @@ class Sending:
         upstreams: the handles of what it takes.
         report: to be told what becomes of it.
         needs: what it needs of a node, and whether that is all that says where it runs.
-        arrived: called when Ray has its outcome, or an exception instead.
     """
 
-    __slots__ = ("_arrived", "key", "name", "needs", "report", "upstreams", "value", "withdrawn")
+    __slots__ = ("key", "name", "needs", "report", "upstreams", "value", "withdrawn")
 
     def __init__(
         self,
@@ -57,7 +54,6 @@ class Sending:
         upstreams: tuple[Value, ...],
         report: TaskReport,
         needs: dict[str, float],
-        arrived: Callable[[tuple[Sending, Any]], object],
     ) -> None:
         self.key = key
         self.name = name
@@ -66,8 +62,3 @@ class Sending:
         self.report = report
         self.needs = needs
         self.withdrawn = False
-        self._arrived = arrived
-
-    def arrived(self, result: Any) -> None:
-        """Take what Ray has; called on a thread of Ray's own."""
-        self._arrived((self, result))
