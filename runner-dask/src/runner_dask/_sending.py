@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from riverrun.abc import TaskReport
 
-MOST = 1000
+MOST = 250
 """How many calls go in one graph: the first of them are to run before the last are sent."""
 MOST_BYTES = 4_000_000
 """How large their pickles may be together: of graphs above 10 MB Dask warns."""
