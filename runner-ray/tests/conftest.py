@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
@@ -252,3 +253,52 @@ def nothing_left():
         "no process is left", limit=10,
     )  # fmt: skip
     assert set(Path(tempfile.gettempdir()).glob("riverrun-ray-*")) - folders == set()
+
+
+class Notes:
+    """A file in which tasks note, one line each, that they have begun."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def lines(self):
+        return Path(self.path).read_text().splitlines() if Path(self.path).exists() else []
+
+    def counts(self):
+        return Counter(self.lines())
+
+
+@pytest.fixture
+def notes(tmp_path):
+    return Notes(tmp_path / "notes.txt")
+
+
+@pytest.fixture
+def noting(notes):
+    """A function for tasks: it adds a line to the notes."""
+    path = notes.path
+
+    def note(text):
+        with open(path, "a") as file:  # noqa: PTH123 - it runs on workers
+            file.write(f"{text}\n")
+
+    return note
+
+
+@pytest.fixture
+def holding(tmp_path, wait_until):
+    """A function for tasks that tells its process and waits for ever, the first time; and the process that does."""
+    path = str(tmp_path / "held.txt")
+
+    def hold():
+        if os.path.exists(path):  # noqa: PTH110 - it runs on workers
+            return
+        with open(f"{path}.new", "w") as file:  # noqa: PTH123
+            file.write(str(os.getpid()))
+        os.rename(f"{path}.new", path)  # noqa: PTH104
+        time.sleep(600)
+
+    def held():
+        return int(wait_until(lambda: Path(path).exists() and Path(path).read_text(), "a task holds its worker"))
+
+    return hold, held

@@ -187,7 +187,8 @@ SCRIPT = """
             values += sum(future.result() for future in firsts)
         from ray._private.internal_api import memory_summary
         print(values)
-        print([line for line in memory_summary(stats_only=True).splitlines() if "Spilled" in line])
+        summary = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
+        print([line for line in summary.splitlines() if "Spilled" in line])
 
     through()
 """

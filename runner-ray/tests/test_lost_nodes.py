@@ -1,0 +1,211 @@
+"""Nodes and heads that die: every run reaches a final state, and nothing hangs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from riverrun import flow, task
+from riverrun.exceptions import CrashedRun
+from riverrun.task_runners import RayTaskRunner
+
+LIMIT = 60
+
+
+class Seen:
+    """What a flow returns to its test: nobody looks for futures and states in here."""
+
+    def __init__(self, *things):
+        self.things = things
+
+    def __iter__(self):
+        return iter(self.things)
+
+
+def attempts(futures):
+    return [future._run.run_count for future in futures]
+
+
+# -- what cannot be computed again, and what can
+
+
+def large_value_on_a_worker(noting, **options):
+    """A task whose value stays where it was made."""
+
+    @task(**options)
+    def large():
+        noting("large")
+        return b"x" * 2_000_000
+
+    @task
+    def length(value):
+        noting("length")
+        return len(value)
+
+    return large, length
+
+
+def second_node(cluster):
+    return cluster.start_node("--resources", '{"second": 10}')
+
+
+def test_sigkill_of_the_second_nodes_raylet(make_ray_cluster, notes, noting, holding):
+    """One run is lost and Crashed, the value that was there is made again, what waited for the node is told so."""
+    hold, held = holding
+    cluster = make_ray_cluster()
+    node = second_node(cluster)
+    there = {"ray": {"resources": {"second": 1}}}
+    large, length = large_value_on_a_worker(noting)
+
+    @task
+    def holds():
+        hold()
+
+    @task
+    def quick(number):
+        return number
+
+    from runner_ray import remote_options
+
+    @flow(task_runner=RayTaskRunner(address=cluster.address, max_worker_losses=1))
+    def lost():
+        with remote_options(resources={"second": 0.5}, num_cpus=0):
+            value = large.with_options(name="large")()
+        value.wait(LIMIT)
+        again = large.with_options(name="again")
+        value_here = again()
+        stuck = holds.with_options(runner_options=there)()
+        waits = [holds.with_options(runner_options={"ray": {"resources": {"second": 10}}})() for _ in range(2)]
+        held()
+        cluster.kill("raylet", node)
+        neighbours = [quick(number).result(LIMIT) for number in range(20)]
+        states = [future.wait(LIMIT) for future in [stuck, *waits]]
+        return Seen(neighbours, states, length(value_here).result(LIMIT), length(value).wait(LIMIT))
+
+    began = time.monotonic()
+    neighbours, states, size, of_lost = lost()
+    assert time.monotonic() - began < 2 * LIMIT
+    assert neighbours == list(range(20))
+    assert size == 2_000_000
+    assert [state.name for state in states] == ["Crashed"] * 3
+    assert "is gone" in states[0].message
+    for state in states[1:]:
+        assert (
+            "asks for CPU=1, second=10, which no node of the Ray cluster has. Its 1 node have at most: "
+            in state.message
+        )
+        assert state.message.endswith("A node that had it is gone.")
+    # The call that made the value asks for the node that is gone: it cannot be made again, and nothing hangs.
+    assert of_lost.name == "Crashed"
+
+
+def test_a_value_that_was_lost_with_its_node_is_made_again(make_ray_cluster, notes, noting):
+    cluster = make_ray_cluster(cpus=1)
+    node = second_node(cluster)
+    large, length = large_value_on_a_worker(noting)
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from runner_ray import remote_options
+
+    @flow(task_runner=RayTaskRunner(address=cluster.address))
+    def lost():
+        import ray
+
+        (there,) = [each["NodeID"] for each in ray.nodes() if "second" in each["Resources"]]
+        with remote_options(scheduling_strategy=NodeAffinitySchedulingStrategy(there, soft=True)):
+            value = large()
+            fetched = large()
+        value.wait(LIMIT)
+        fetched.wait(LIMIT)
+        cluster.kill("raylet", node)
+        return Seen([value, fetched], length(value).result(LIMIT), len(fetched.result(LIMIT)))
+
+    futures, size, fetched = lost()
+    assert size == fetched == 2_000_000
+    assert notes.counts() == {"large": 4, "length": 1}
+    assert attempts(futures) == [2, 2]
+
+
+# -- the head
+
+
+def lost_head(cluster, noting, end, *, address=None):
+    @task
+    def sleeps():
+        noting("sleeps")
+        time.sleep(600)
+
+    @task
+    def quick():
+        return 7
+
+    @flow(task_runner=RayTaskRunner(address=address or cluster.address))
+    def headless():
+        done = quick()
+        assert done.result(LIMIT) == 7
+        futures = [sleeps() for _ in range(5)]
+        eventually_noted(noting)
+        began = time.monotonic()
+        end()
+        states = [future.wait(LIMIT) for future in futures]
+        took = time.monotonic() - began
+        late = quick().wait(LIMIT)
+        return Seen(done.result(), states, took, late)
+
+    return headless(return_state=True)
+
+
+def eventually_noted(noting):
+    path = noting.__closure__[0].cell_contents
+    end = time.monotonic() + LIMIT
+    while not Path(path).exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet", "all"])
+def test_sigkill_of_the_head(make_ray_cluster, noting, name):
+    cluster = make_ray_cluster()
+
+    def end():
+        if name == "all":
+            cluster.end()
+        else:
+            cluster.kill(name)
+
+    done, states, took, late = lost_head(cluster, noting, end).result()
+    assert done == 7
+    assert took < 15
+    assert [state.name for state in states] == ["Crashed"] * 5
+    for state in [*states, late]:
+        assert f"lost the connection to the Ray cluster at {cluster.address}: " in state.message
+        assert isinstance(state.exception(), CrashedRun)
+
+
+# A thread of gRPC's says so when its channel is closed.
+@pytest.mark.filterwarnings("ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning")
+def test_sigkill_of_the_head_through_ray_client(make_ray_cluster, noting):
+    cluster = make_ray_cluster(client=True)
+    state = lost_head(cluster, noting, cluster.end, address=cluster.client_address)
+    done, states, took, late = state.result()
+    assert done == 7
+    assert took < 15
+    for state in [*states, late]:
+        assert state.name == "Crashed"
+        assert f"lost the connection to the Ray cluster at {cluster.client_address}: " in state.message
+
+
+def test_a_session_that_is_shut_down_during_the_run(make_ray_cluster, noting):
+    cluster = make_ray_cluster()
+
+    def end():
+        import ray
+
+        ray.shutdown()
+
+    done, states, took, late = lost_head(cluster, noting, end).result()
+    assert done == 7
+    assert took < 15
+    for state in [*states, late]:
+        assert state.name == "Crashed"
+        assert "the session of Ray was shut down during the flow run." in state.message
