@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -88,8 +91,6 @@ def test_init_kwargs_win_over_each_default(asking, tmp_path):
     assert seen["auth"] == "disabled"
     assert seen["folder"].startswith(f"{folder}/")
     assert seen["folder_left"], "a folder that the user has named is the user's"
-    import shutil
-
     shutil.rmtree(folder)
 
 
@@ -149,8 +150,13 @@ def test_a_signal_ends_a_flow_of_100_sleeping_tasks(  # noqa: PLR0917 - fixtures
     )  # fmt: skip
 
 
+def folders():
+    return set(Path(tempfile.gettempdir()).glob("riverrun-ray-*"))
+
+
 def test_a_process_that_is_killed_leaves_no_worker_and_no_server(run_script, tmp_path, wait_until, family_of):
-    """But for two agents of Ray's own, which look after themselves (they are ended with the test)."""
+    """But for two agents of Ray's own, which look after themselves (they are ended with the test), and the folder."""
+    before = folders()
     process = run_script(SLEEPING, str(tmp_path / "script.py"), str(tmp_path), wait=False)
     wait_until((tmp_path / "runs").exists, "a task runs")
     members = family_of(process.pid)
@@ -169,6 +175,8 @@ def test_a_process_that_is_killed_leaves_no_worker_and_no_server(run_script, tmp
     for each in agents:
         with suppress(psutil.NoSuchProcess):
             each.kill()
+    for folder in folders() - before:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_script_without_a_guard(run_script):
