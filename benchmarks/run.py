@@ -63,7 +63,7 @@ def main() -> int:
     options = arguments(BENCHMARKS)
     if options.list:
         for name, benchmark in BENCHMARKS.items():
-            print(f"{name:<14}{(benchmark.__doc__ or '').splitlines()[0]}")
+            print(f"{name:<16}{(benchmark.__doc__ or '').splitlines()[0]}")
         return 0
     sizes = QUICK if options.quick else FULL
     if options.rounds is not None:
