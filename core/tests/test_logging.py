@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
 import sys
 import threading
 
@@ -277,6 +278,24 @@ def test_records_of_a_task_that_failed_are_there_too(caplog, task_runner):
 
     my_flow(return_state=True)
     assert any(message.endswith("last words") for message in messages(caplog))
+
+
+AS_ON_A_WORKER = """
+import logging
+from riverrun._logging import records_kept
+
+with records_kept(logging.INFO) as kept:
+    logging.getLogger("riverrun.task_runs").warning("%d rows of %s", "many")
+print(*[record.getMessage() for record in kept])
+"""
+
+
+def test_a_log_line_whose_arguments_do_not_fit_is_no_failure_of_its_task_on_a_worker():
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ON_A_WORKER], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "%d rows of %s ('many',) (the arguments do not fit the template)\n", done.stderr
+    assert "--- Logging error ---" in done.stderr  # as `logging` does it anywhere
 
 
 def test_an_async_task_has_a_logger(caplog, run_async, task_runner):

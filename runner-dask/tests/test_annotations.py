@@ -115,7 +115,11 @@ def _known_to_the_scheduler():
     from runner_dask import get_dask_client
 
     with get_dask_client() as client:
-        return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+        # A task that has no place yet, not even in the queue, has only just come: its priority does not count yet.
+        placed = {"processing", "queued"}
+        return client.run_on_scheduler(
+            lambda dask_scheduler: sum(task.state in placed for task in dask_scheduler.tasks.values())
+        )
 
 
 def test_three_tasks_that_share_a_resource_run_one_after_the_other(runner, address_of):

@@ -236,7 +236,11 @@ class _SinkHandler(logging.Handler):
         records = _record_sink.get()
         if records is None or len(records) >= MAX_RECORDS:
             return
-        record.msg = record.getMessage()
+        try:
+            record.msg = record.getMessage()
+        except Exception:  # noqa: BLE001 - a template that its arguments do not fit is no failure of the task
+            self.handleError(record)
+            record.msg = f"{record.msg} {record.args!r} (the arguments do not fit the template)"
         record.args = None
         if record.exc_info:
             record.exc_text = record.exc_text or logging.Formatter().formatException(record.exc_info)
