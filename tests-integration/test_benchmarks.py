@@ -80,7 +80,7 @@ sys.argv = ["run.py", "--quick", "--only", "sequential", "--only", "waiting"]
 sys.exit(run.main())
 """
 
-pytestmark = pytest.mark.timeout(240)  # a quick run of everything starts a dozen clusters
+pytestmark = pytest.mark.timeout(500)  # a quick run of everything starts a dozen clusters
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc/self/status")
 
 
@@ -88,7 +88,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memor
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=220, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=480, check=False)
 
     return run
 
@@ -98,16 +98,23 @@ def bench(run: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[...,
     return lambda *arguments: run(str(BENCHMARKS / "run.py"), *arguments)
 
 
-@linux
-def test_a_quick_run_reports_every_figure_as_text_and_as_json(bench: Any, tmp_path: Path):
-    finished = bench("--quick", "--rounds", "1", "--json", "figures.json")
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, Any]]:
+    """Run all benchmarks once, for all tests that look at what came of it: the lines of the table, and the JSON."""
+    folder = tmp_path_factory.mktemp("quick")
+    command = [sys.executable, str(BENCHMARKS / "run.py"), "--quick", "--json", "figures.json"]
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=480, check=False)
     assert finished.returncode == 0, finished.stderr
-    report = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    return finished.stdout.splitlines(), json.loads((folder / "figures.json").read_text("utf-8"))
+
+
+@linux
+def test_a_quick_run_reports_every_figure_as_text_and_as_json(quick_run: tuple[list[str], dict[str, Any]]):
+    table, report = quick_run
     assert report["quick"] is True
-    assert report["rounds"] == 1
+    assert report["rounds"] == 2
     assert report["errors"] == {}
     assert [figure["name"] for figure in report["figures"]] == FIGURES
-    table = finished.stdout.splitlines()
     assert table[0].startswith("Riverrun beside raw baselines: Python 3.")
     assert table[1].startswith("QUICK: ")
     assert table[3].split("  ")[0] == "what"
@@ -117,10 +124,8 @@ def test_a_quick_run_reports_every_figure_as_text_and_as_json(bench: Any, tmp_pa
 
 
 @linux
-def test_each_figure_has_its_samples_and_says_whether_it_is_reached(bench: Any, tmp_path: Path):
-    finished = bench("--quick", "--json", "figures.json")
-    assert finished.returncode == 0, finished.stderr
-    for figure in json.loads((tmp_path / "figures.json").read_text("utf-8"))["figures"]:
+def test_each_figure_has_its_samples_and_says_whether_it_is_reached(quick_run: tuple[list[str], dict[str, Any]]):
+    for figure in quick_run[1]["figures"]:
         samples = figure["samples"]
         assert len(samples["ours"]) >= 2
         assert min(samples["ours"]) <= figure["ours"] <= max(samples["ours"])
