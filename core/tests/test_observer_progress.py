@@ -207,7 +207,7 @@ def test_of_two_flow_runs_at_once_one_is_shown(tmp_path):
     """)
     shown = Screen(on_a_terminal(tmp_path, source)).shown()
     # (Rich draws the last picture twice where the other one prints in the middle of that.)
-    assert len({found[1] for line in shown if (found := re.match(r"meets \((.*)\)", line))}) == 1
+    assert len({found[1] for line in shown if (found := re.match(r"meets \(([^)]*)\)", line))}) == 1
 
 
 def test_a_picture_that_cannot_be_begun_does_not_keep_the_terminal_from_later_ones(tmp_path):
