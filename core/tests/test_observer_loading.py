@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from riverrun import _observer_loading, _plugins
+from riverrun import _observer_loading, _plugins, flow, hookimpl, observers
 from riverrun._settings import override
 from riverrun.exceptions import (
     ObserverConflict,
@@ -110,6 +110,31 @@ def test_one_whose_class_raises_is_told_the_same_way(install):
     install("observer-bad", {"bad": "bad_plugin:Observer"}, {"bad_plugin": source}, group=GROUP)
     text = message_of("bad", ObserverLoadError)
     assert text.startswith("The observer `bad` of observer-bad 1.0 cannot be loaded: OSError: no token\n\nTraceback")
+
+
+class Files:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @hookimpl
+    def riverrun_flow_run_started(self, event):
+        pass
+
+
+def test_a_registered_class_that_takes_arguments_is_told_with_what_to_register():
+    @flow(task_runner="sequential")
+    def hello():
+        return "ran"
+
+    with observers.register(Files), pytest.raises(ObserverLoadError) as caught:
+        hello()
+    assert str(caught.value) == (
+        "The observer `Files` cannot be made: `Files()` raised TypeError: Files.__init__() missing 1 required "
+        "positional argument: 'path'. Each flow run makes an object of the class, without arguments; to use one for "
+        "all, register it: register(Files(...))."
+    )
+    with observers.register(Files("a.txt")):
+        assert hello() == "ran"
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import anyio
+import cloudpickle
 import pytest
-from opentelemetry import trace
+from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from riverrun import flow, observers, task
-from riverrun.observers.otel import OpenTelemetryObserver
+from riverrun.observers.otel import OpenTelemetryObserver, current
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_thread_left_behind")]
 
@@ -116,6 +119,55 @@ def test_spans_of_the_users_code_are_children_of_its_run(spans, task_runner):
     assert is_child(spans.one("query"), spans.one("works"))
     assert is_child(spans.one("query later"), spans.one("works_later"))
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_the_current_span_is_the_runs_own(spans, task_runner):
+    @task
+    def works():
+        trace.get_current_span().set_attribute("rows", 3)
+
+    @flow(task_runner=task_runner, name="reads")
+    def reads():
+        trace.get_current_span().add_event("begun")
+        works().result()
+
+    reads()
+    assert spans.one("works").attributes["rows"] == 3
+    assert [event.name for event in spans.one("reads").events] == ["begun"]
+
+
+def test_on_a_worker_something_stands_in_for_the_runs_span(spans):
+    event = SimpleNamespace(flow_run_id="unknown")
+    with spans.tracer.start_as_current_span("run") as span:
+        here = OpenTelemetryObserver(tracer_provider=spans.provider)
+        here._spans["unknown"] = span
+        given = here.riverrun_around_flow_run(event)
+    there = cloudpickle.loads(cloudpickle.dumps(given))
+    with there(), spans.tracer.start_as_current_span("query"):
+        pass
+    assert is_child(spans.one("query"), spans.one("run"))
+
+
+def test_the_baggage_of_the_application_is_there_in_flows_and_tasks(spans, task_runner):
+    @task
+    def tenant():
+        return baggage.get_baggage("tenant")
+
+    @task
+    async def tenant_later():
+        return baggage.get_baggage("tenant")
+
+    @flow(task_runner=task_runner)
+    def asks():
+        return baggage.get_baggage("tenant"), tenant().result(), tenant_later().result()
+
+    token = context.attach(baggage.set_baggage("tenant", "acme"))
+    try:
+        assert asks() == ("acme", "acme", "acme")
+        with current({}):  # what stands in for a span on a worker
+            assert baggage.get_baggage("tenant") == "acme"
+    finally:
+        context.detach(token)
 
 
 def test_spans_under_event_loops(spans, run_async, task_runner):

@@ -207,7 +207,26 @@ def test_of_two_flow_runs_at_once_one_is_shown(tmp_path):
     """)
     shown = Screen(on_a_terminal(tmp_path, source)).shown()
     # (Rich draws the last picture twice where the other one prints in the middle of that.)
-    assert len({found[1] for line in shown if (found := re.match(r"meets \((.*)\)", line))}) == 1
+    assert len({found[1] for line in shown if (found := re.match(r"meets \(([^)]*)\)", line))}) == 1
+
+
+def test_a_picture_that_cannot_be_begun_does_not_keep_the_terminal_from_later_ones(tmp_path):
+    source = FLOW + dedent("""
+        from rich.live import Live
+
+        def broken(self):
+            raise OSError("no cursor")
+
+        start, Live.start = Live.start, broken
+        naps(return_state=True)
+        Live.start = start
+        naps.with_options(name="again")(return_state=True)
+    """)
+    shown = Screen(on_a_terminal(tmp_path, source)).shown()
+    text = "\n".join(shown)
+    assert sum("raised in `riverrun_flow_run_started`: it is switched off" in line for line in shown) == 1, text
+    assert not any(line.startswith("naps (outer-run)") for line in shown), text
+    assert any(line.startswith("again (outer-run)") for line in shown), text
 
 
 def test_a_dumb_terminal_gets_log_lines_only(tmp_path):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import logging
+import sys
 import threading
 import time
 
 import anyio
 import anyio.lowlevel
 import pytest
-from riverrun import _listeners, flow, hookimpl, observers, task
+from riverrun import _listeners, _names, flow, hookimpl, observers, task
 from riverrun._settings import override
 from riverrun.exceptions import ConfigurationError, ObserverNotFound
 from riverrun.states import Failed, State
@@ -382,6 +385,33 @@ def test_the_log_of_another_flow_run_is_not_told():
     assert {record.flow_run_name for record in reader.records} == {"watched"}
 
 
+def test_a_template_that_its_arguments_do_not_fit_is_told_as_always_and_the_run_goes_on(
+    capsys, monkeypatch, task_runner
+):
+    from riverrun import get_run_logger
+
+    @task
+    def speaks():
+        get_run_logger().warning("%d rows", "many")
+        get_run_logger().warning("%d rows", 3)
+        return 1
+
+    @flow(task_runner=task_runner)
+    def talk():
+        return speaks().result()
+
+    monkeypatch.setattr(logging.getLogger("riverrun"), "propagate", False)  # pytest's own handler raises
+    reader = LogReader()
+    with observers.register(reader):
+        assert talk() == 1
+    messages = [record.message for record in reader.records]
+    [said] = [message for message in messages if message.endswith("rows")]
+    assert said.endswith(" - 3 rows")
+    err = capsys.readouterr().err
+    assert "--- Logging error ---" in err
+    assert "Message: '%s - %d rows'\nArguments: (" in err
+
+
 def test_no_handler_stays_behind():
     before = list(logging.getLogger("riverrun").handlers)
 
@@ -497,6 +527,67 @@ def test_a_slow_observer_does_not_hold_up_the_loop_at_the_end_of_an_async_flow(r
     assert ends == [True]
 
 
+def test_a_slow_observer_does_not_hold_up_the_loop_at_the_start_of_an_async_subflow(run_async, caplog):
+    free = threading.Event()
+    started = []
+
+    class Waits:
+        @hookimpl
+        def riverrun_flow_run_started(self, event):
+            started.append(event.flow_name)
+
+        @hookimpl
+        def riverrun_task_run_state_changed(self, event):
+            free.wait(30)
+
+    @flow(task_runner="sequential", name="inner")
+    async def inner():
+        return list(started)
+
+    async def frees():
+        free.set()
+
+    @flow(task_runner="sequential", name="outer")
+    async def outer():
+        await add(1, 2)
+        async with anyio.create_task_group() as group:
+            group.start_soon(frees)
+            return await inner()
+
+    with observers.register(Waits()):
+        assert run_async(outer) == ["outer", "inner"]
+    assert [record for record in caplog.records if record.name == "riverrun.observers"] == []
+
+
+def test_all_observers_are_told_one_name_of_a_flow_run(monkeypatch):
+    numbers = itertools.count()
+    both_make_one = threading.Barrier(2)
+
+    def random_name():
+        number = next(numbers)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_make_one.wait(0.5)  # does not come about
+        return f"name-{number}"
+
+    class Reads:
+        @hookimpl
+        def riverrun_flow_run_started(self, event):
+            names.append(event.flow_run_name)
+
+    class ReadsToo(Reads):
+        pass
+
+    @flow(task_runner="sequential")
+    def hello():
+        return None
+
+    names: list[str] = []
+    monkeypatch.setattr(_names, "random_name", random_name)
+    with observers.register(Reads()), observers.register(ReadsToo()):
+        hello()
+    assert names == ["name-0", "name-0"]
+
+
 def test_an_interrupt_is_told_as_the_end_of_the_run(recorder):
     @flow(task_runner="sequential")
     def interrupted():
@@ -565,6 +656,57 @@ def test_one_that_raises_is_reported_once_and_switched_off(caplog, task_runner):
     assert "LookupError: no such span" in report.exc_text or report.exc_info[1].args == ("no such span",)
     assert len(calls) == 1
     assert recorder.states() == ["Pending", "Running", "Completed"] * 2
+
+
+@pytest.mark.parametrize("leave", [lambda: sys.exit(3), lambda: pytest.fail("seen")], ids=["exit", "fail"])
+@pytest.mark.parametrize("hook", ["riverrun_around_flow_run", "riverrun_around_task_run"])
+def test_one_that_exits_where_the_engine_is_harms_no_run(caplog, task_runner, hook, leave):
+    def exits(self, event):
+        leave()
+
+    leaver = type("Leaver", (), {hook: hookimpl(exits)})
+
+    @flow(task_runner=task_runner)
+    def sums():
+        return sum(future.result() for future in [add(i, 1) for i in range(3)])
+
+    with observers.register(leaver()):
+        assert sums() == 6
+    [report] = [record for record in caplog.records if record.name == "riverrun.observers"]
+    assert report.getMessage() == (
+        f"Observer `Leaver` raised in `{hook}`: it is switched off for this flow run, which goes on."
+    )
+
+
+def test_an_interrupt_in_a_hook_is_for_the_flow(caplog):
+    class Interrupted:
+        @hookimpl
+        def riverrun_around_flow_run(self, event):
+            raise KeyboardInterrupt
+
+    @flow(task_runner="sequential")
+    def hello():
+        return None
+
+    with observers.register(Interrupted()), pytest.raises(KeyboardInterrupt):
+        hello()
+    assert [record for record in caplog.records if record.name == "riverrun.observers"] == []
+
+
+@pytest.mark.timeout(60, method="thread")  # the other method takes the signal that a flow's deadline comes with
+def test_the_deadline_of_a_flow_is_not_blamed_on_the_hook_that_it_comes_in(caplog):
+    class Hangs:
+        @hookimpl
+        def riverrun_around_task_run(self, event):
+            threading.Event().wait(30)
+
+    @flow(task_runner="sequential", timeout_seconds=0.3)
+    def sums():
+        return add(1, 2).result()
+
+    with observers.register(Hangs()):
+        assert sums(return_state=True).name == "TimedOut"
+    assert [record for record in caplog.records if record.name == "riverrun.observers"] == []
 
 
 def test_one_that_hangs_is_given_up_after_a_while(caplog, monkeypatch):

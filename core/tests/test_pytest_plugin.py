@@ -41,6 +41,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
 # -- flow_runner
 
+ON_BOTH = ("--flow-runner=sequential", "--flow-runner=concurrent")
 ON_EACH = """
     def test_sums(flow_runner):
         from riverrun import hookimpl, observers
@@ -111,6 +112,80 @@ def test_a_name_that_does_not_exist_is_a_usage_error(run, source, arguments, whe
     assert done.ret in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERRUPTED}
     text = done.stdout.str() + done.stderr.str()
     assert f"{where}: no task runner is named `concurent`; did you mean `concurrent`? Installed: sequential, " in text
+
+
+def test_a_distribution_may_be_named_too(run):
+    done = run(
+        """
+        def test_sums(flow_runner):
+            assert flow_runner == "runner-sequential:sequential"
+            assert sums() == 6
+        """,
+        "--flow-runner=runner-sequential:sequential",
+    )
+    done.assert_outcomes(passed=1)
+
+
+OWN = """
+    @pytest.fixture
+    def flow_runner():
+        return "my own"
+"""
+ASKS = """
+    def test_it(flow_runner):
+        assert flow_runner == "my own"
+"""
+
+
+@pytest.mark.parametrize("where", ["conftest", "module"])
+def test_a_fixture_of_ones_own_by_that_name_is_left_alone(run, pytester, where):
+    if where == "conftest":
+        pytester.makeconftest("import pytest\n" + dedent(OWN))
+    run((OWN if where == "module" else "") + ASKS).assert_outcomes(passed=1)
+
+
+def test_a_fixture_may_build_on_it(run):
+    done = run(
+        """
+        @pytest.fixture
+        def flow_runner(flow_runner):
+            return sums.with_options(task_runner=flow_runner)
+
+        def test_sums(flow_runner):
+            assert flow_runner() == 6
+        """,
+        *ON_BOTH,
+    )
+    done.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [
+        ("'flow_runner'", ""),
+        ("['other', 'flow_runner']", ""),
+        ("'other, flow_runner'", ""),
+        ("'flow_runner'", "indirect=True"),
+    ],
+)
+def test_a_test_may_name_its_own_parameters(run, names, more):
+    value = "(1, 'sequential')" if "other" in names else "'sequential'"
+    arguments = "other, flow_runner" if "other" in names else "flow_runner"
+    run(f"""
+    @pytest.mark.parametrize({names}, [{value}], {more})
+    def test_sums({arguments}):
+        assert flow_runner == "sequential"
+        assert sums.with_options(task_runner=flow_runner)() == 6
+    """).assert_outcomes(passed=1)
+
+
+def test_a_hook_may_name_the_parameters(run, pytester):
+    pytester.makeconftest(
+        "def pytest_generate_tests(metafunc):\n"
+        "    if 'flow_runner' in metafunc.fixturenames:\n"
+        "        metafunc.parametrize('flow_runner', ['sequential'], indirect=True)\n"
+    )
+    run("def test_sums(flow_runner):\n    assert sums() == 6\n").assert_outcomes(passed=1)
 
 
 def test_a_mark_without_a_name_is_refused(run):
@@ -192,8 +267,6 @@ def test_flows_may_be_tested_in_async_tests_and_threads_end_with_them(run):
 
 
 # -- fake_clock
-
-ON_BOTH = ("--flow-runner=sequential", "--flow-runner=concurrent")
 
 
 def test_delays_before_retries_end_at_once_and_are_noted(run):
@@ -286,6 +359,72 @@ def test_time_limits_are_overrun_when_the_test_lets_time_pass(run):
         *ON_BOTH,
     )
     done.assert_outcomes(passed=6)
+
+
+def test_code_that_hangs_is_overrun_in_real_time(run):
+    done = run(
+        """
+        import threading
+
+        @task(timeout_seconds=0.3)
+        def hangs():
+            free.wait(40)
+
+        @flow
+        def hanging():
+            try:
+                return hangs().wait().name
+            finally:
+                free.set()
+
+        def test_it_ends(flow_runner, fake_clock):
+            global free
+            free = threading.Event()
+            assert hanging() == "TimedOut"
+            assert not [t.name for t in threading.enumerate() if t.name == "riverrun-timers"]
+
+        @task(timeout_seconds=3000)
+        def is_quick():
+            return "quick"
+
+        @flow
+        def is_not_hanging():
+            return is_quick().result()
+
+        def test_a_limit_that_is_not_reached_keeps_nobody_waiting(flow_runner, fake_clock):
+            assert is_not_hanging() == "quick"
+            assert not [t.name for t in threading.enumerate() if t.name == "riverrun-timers"]
+        """,
+        *ON_BOTH,
+    )
+    done.assert_outcomes(passed=4)
+
+
+def test_values_of_the_future_are_not_there_in_a_later_test(run):
+    done = run(
+        """
+        from datetime import timedelta
+
+        @task(cache_key_fn=lambda *_: "key", cache_expiration=timedelta(hours=1))
+        def now():
+            counted.append(1)
+            return len(counted)
+
+        counted = []
+
+        @flow(task_runner="sequential")
+        def asks():
+            return now()
+
+        def test_in_the_future(fake_clock):
+            fake_clock.advance(86_400)
+            assert (asks(), asks()) == (1, 1)
+
+        def test_now():
+            assert asks() == 2
+        """
+    )
+    done.assert_outcomes(passed=2)
 
 
 def test_cached_values_grow_old_when_the_test_lets_time_pass(run):

@@ -20,6 +20,8 @@ from riverrun._waiting import all_done
 from riverrun.abc import Concurrency
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from riverrun._flow_runs import FlowRun
     from riverrun._observation import Observation
     from riverrun.states import State
@@ -62,6 +64,9 @@ def _run_sync(flow_run: FlowRun) -> State:
         flow_run.prepare()
     finally:
         flow_run.begin()
+        if flow_run.observation is not None:
+            flow_run.observation.wait_for_the_start()
+        flow_run.log_the_beginning()
     with flow_run.task_runner_started(_plugins.resolve(flow_run.flow.task_runner)):
         try:
             while True:
@@ -149,10 +154,15 @@ async def _close(observation: Observation, *, at_once: bool) -> None:
     if at_once:
         observation.close()
         return
+    await _without_the_loop(observation.close)
+
+
+async def _without_the_loop(wait: Callable[[], None]) -> None:
+    """Wait in a thread, to the end."""
     import anyio
 
     with anyio.CancelScope(shield=True):
-        await _async.in_thread(observation.close)
+        await _async.in_thread(wait)
 
 
 async def _run_async(flow_run: FlowRun) -> State:
@@ -162,6 +172,9 @@ async def _run_async(flow_run: FlowRun) -> State:
         flow_run.prepare()
     finally:
         flow_run.begin()
+        if flow_run.observation is not None:
+            await _without_the_loop(flow_run.observation.wait_for_the_start)
+        flow_run.log_the_beginning()
     runner = _plugins.resolve(flow_run.flow.task_runner)
     state: State | None = None
     error: BaseException | None = None

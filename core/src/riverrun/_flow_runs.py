@@ -115,7 +115,9 @@ class FlowRun(Home):
     def name(self) -> str:
         """The name of the flow run."""
         if self._name is None:
-            self._name = _names.random_name()
+            with self._lock:  # observers ask on threads of their own
+                if self._name is None:
+                    self._name = _names.random_name()
         return self._name
 
     @property
@@ -172,11 +174,14 @@ class FlowRun(Home):
         self._name = _names.render(flow.flow_run_name, self.parameters, option="flow_run_name") or self._name
 
     def begin(self) -> None:
-        """Say that the run begins."""
+        """Say that the run begins; observers are told soon."""
         self.state = RUNNING
-        kind = "flow run" if self.parent is None else "subflow run"
         if self.observation is not None:
             self.observation.flow_run_started(self)
+
+    def log_the_beginning(self) -> None:
+        """Log that the run begins; observers have been told."""
+        kind = "flow run" if self.parent is None else "subflow run"
         if self.logs_info:
             self._log(logging.INFO, f"Beginning {kind} %r for flow %r...", self.name, self.flow.name)
 

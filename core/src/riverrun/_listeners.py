@@ -85,7 +85,10 @@ class Listener:
         before, _here.observes = _here.observes, True
         try:
             return self.hooks[hook](event=event)
-        except Exception as error:  # noqa: BLE001 - reported
+        except BaseException as error:  # `sys.exit()` and `pytest.fail()` raise no Exception
+            interrupts = isinstance(error, KeyboardInterrupt) or getattr(error, "is_termination", False)
+            if interrupts and threading.current_thread() is threading.main_thread():
+                raise  # it is meant for the flow, which happens to be in here
             self._switch_off(hook, error)
         finally:
             _here.observes = before

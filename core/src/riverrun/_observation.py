@@ -58,13 +58,15 @@ class Observation:
             listener.tell(hook, make, *args)
 
     def flow_run_started(self, run: Any) -> None:
-        """Tell that a flow run begins, and wait until that has been told: its function is called after that."""
+        """Tell that a flow run begins."""
         from riverrun import _events
 
         self._flow_runs.add(run.id)
-        hook = "riverrun_flow_run_started"
-        self._tell(hook, _events.flow_run_started, run)
-        for listener in self._listening_to(hook):
+        self._tell("riverrun_flow_run_started", _events.flow_run_started, run)
+
+    def wait_for_the_start(self) -> None:
+        """Wait until the start of a flow run has been told, and all before it: its function is called after that."""
+        for listener in self._listening_to("riverrun_flow_run_started"):
             listener.wait()
 
     def flow_run_finished(self, run: Any, state: State) -> None:
@@ -147,4 +149,7 @@ class _RecordHandler(_logging.SilentHandler):
         self._take = take
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._take(record)
+        try:
+            self._take(record)
+        except Exception:  # noqa: BLE001 - a template that its arguments do not fit: told as every handler does
+            self.handleError(record)

@@ -9,7 +9,7 @@ from riverrun._loading import failure_of, problem_of, what_is_named_by
 from riverrun._offers import OBSERVER, Offer, normalized, scan, version_of
 from riverrun._plugins import only_one
 from riverrun._suggestions import did_you_mean
-from riverrun.exceptions import ConfigurationError, ObserverNotFound
+from riverrun.exceptions import ConfigurationError, ObserverLoadError, ObserverNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,9 +60,16 @@ def from_object(given: object, *, make: bool = True) -> Observer:
 
     Raises:
         ConfigurationError: it has no hook, or one that does not fit.
+        ObserverLoadError: the class cannot be called without arguments, or raised.
     """
     name = given.__name__ if isinstance(given, type) else getattr(given, "__name__", type(given).__name__)
-    plugin = given() if make and isinstance(given, type) else given
+    try:
+        plugin = given() if make and isinstance(given, type) else given
+    except (Exception, SystemExit) as error:
+        raise ObserverLoadError(
+            f"The observer `{name}` cannot be made: `{name}()` raised {type(error).__name__}: {error}. Each flow run "
+            f"makes an object of the class, without arguments; to use one for all, register it: register({name}(...))."
+        ) from error
     try:
         return Observer(name, f"Observer `{name}`", _hooks_of(plugin))
     except ConfigurationError as error:

@@ -134,7 +134,7 @@ class ObserverConflict(ObserverError, LookupError):
 
 
 class ObserverLoadError(ObserverError):
-    """The plugin was found and cannot be loaded; the text has its distribution, version and traceback."""
+    """The plugin was found and cannot be loaded, or the class of an observer cannot be called; the text says why."""
 
 
 class RunError(RiverrunError):

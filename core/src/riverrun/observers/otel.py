@@ -68,15 +68,15 @@ class OpenTelemetryObserver:
         )
 
     @hookimpl
-    def riverrun_around_flow_run(self, event: FlowRunAttempt) -> Callable[[], AbstractContextManager[None]]:
+    def riverrun_around_flow_run(self, event: FlowRunAttempt) -> Callable[[], AbstractContextManager[object]]:
         """Make the span of the flow run the current one of its code."""
-        return _current_for(self._spans.get(event.flow_run_id, trace.INVALID_SPAN))
+        return _CurrentFor(self._spans.get(event.flow_run_id, trace.INVALID_SPAN))
 
     @hookimpl
-    def riverrun_around_task_run(self, event: TaskRunAttempt) -> Callable[[], AbstractContextManager[None]]:
+    def riverrun_around_task_run(self, event: TaskRunAttempt) -> Callable[[], AbstractContextManager[object]]:
         """Make the span of the task run the current one of its code."""
         with self._lock:
-            return _current_for(self._task_span(event))
+            return _CurrentFor(self._task_span(event))
 
     @hookimpl
     def riverrun_task_run_state_changed(self, event: TaskRunStateChanged) -> None:
@@ -154,10 +154,20 @@ def _nanoseconds(time: float) -> int:
     return int(time * 1_000_000_000)
 
 
-def _current_for(span: trace.Span) -> Callable[[], AbstractContextManager[None]]:
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier, trace.set_span_in_context(span))
-    return functools.partial(current, carrier)
+class _CurrentFor:
+    """Makes a span the current one of a run's code; in another process, what stands in for the span."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+
+    def __call__(self) -> AbstractContextManager[object]:
+        # What the code raises is told by the events: it may be tried again.
+        return trace.use_span(self._span, record_exception=False, set_status_on_exception=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier, trace.set_span_in_context(self._span))
+        return functools.partial, (current, carrier)
 
 
 @contextmanager
@@ -167,7 +177,7 @@ def current(carrier: dict[str, str]) -> Iterator[None]:
     Args:
         carrier: `traceparent`, and `tracestate` if there is one.
     """
-    token = context.attach(_propagator.extract(carrier))
+    token = context.attach(_propagator.extract(carrier, context.get_current()))
     try:
         yield
     finally:

@@ -86,7 +86,12 @@ class ProgressObserver:
             refresh_per_second=8,
             redirect_stdout=sys.stdout.isatty(),  # what goes to a file is no business of the terminal's
         )
-        self._live.start()
+        try:
+            self._live.start()
+        except BaseException:
+            self._live = None
+            _terminal.release()
+            raise
 
     @hookimpl
     def riverrun_task_run_state_changed(self, event: TaskRunStateChanged) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class FakeClock(Clock):
     """Stands in for real time where Riverrun waits, in this process: the value of the fixture `fake_clock`.
 
-    A delay before a retry ends at once, and is noted in `delays`. Time limits and the age of cached values go by
-    `advance()` alone.
+    A delay before a retry ends at once, and is noted in `delays`. Time limits go by `advance()`, and by real time for
+    code that hangs; the age of cached values goes by `advance()` and the delays.
 
     Attributes:
         delays: the delays, in seconds, in the order in which they were asked for.
@@ -93,6 +93,7 @@ class _FakeTimers(Timers):
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> None:
         self._clock._limit(self, seconds, function)  # noqa: SLF001 - two halves of one thing
+        super().call_later(seconds, function)  # real time, for code that hangs; a run that has ended is not overrun
 
     def call_after_delay(self, seconds: float, function: Callable[[], object]) -> None:
         self._clock._note(seconds)  # noqa: SLF001

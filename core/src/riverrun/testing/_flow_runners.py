@@ -40,7 +40,7 @@ def parameters(config: pytest.Config, marker: pytest.Mark | None) -> list[Any]:
         names = left
     return [
         pytest.param(name, id=name)
-        if name in installed
+        if name in installed or ":" in name
         else pytest.param(
             name, id=name, marks=pytest.mark.skip(f"task runner `{name}` is not installed: {INSTALL[name]}")
         )

@@ -33,12 +33,35 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test with the fixture `flow_runner` once on each task runner."""
-    if "flow_runner" not in metafunc.fixturenames:
+    if not _uses_ours(metafunc) or _is_given(metafunc):
         return
     from riverrun.testing._flow_runners import parameters
 
     marker = metafunc.definition.get_closest_marker("flow_runner")
     metafunc.parametrize("flow_runner", parameters(metafunc.config, marker), indirect=True)
+
+
+def _uses_ours(metafunc: pytest.Metafunc) -> bool:
+    """Say whether the test's `flow_runner` is the fixture below, or one that builds on it."""
+    # (pytest itself has no public way to ask.)
+    found = metafunc.definition._fixtureinfo.name2fixturedefs.get("flow_runner", ())  # noqa: SLF001
+    for fixture in reversed(found):  # each may ask for the one that it overrides
+        if fixture.func.__module__ == __name__:
+            return True
+        if "flow_runner" not in fixture.argnames:
+            return False
+    return False
+
+
+def _is_given(metafunc: pytest.Metafunc) -> bool:
+    """Say whether the test names its task runners itself, with `@pytest.mark.parametrize` or a hook."""
+    if any("flow_runner" in call.params for call in metafunc._calls):  # noqa: SLF001
+        return True
+    for marker in metafunc.definition.iter_markers("parametrize"):
+        names = marker.args[0] if marker.args else marker.kwargs.get("argnames", ())
+        if "flow_runner" in [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]:
+            return True
+    return False
 
 
 @pytest.fixture
@@ -57,10 +80,14 @@ def flow_runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def fake_clock() -> Iterator[FakeClock]:
-    """Give a clock that stands in for real time: delays before retries end at once, `advance()` lets time pass."""
+    """Give a clock that stands in for real time: delays before retries end at once, `advance()` lets time pass.
+
+    The cache in memory is the test's own: values from its future are no good to later tests.
+    """
+    from riverrun._caching import emptied
     from riverrun._timers import replaced
     from riverrun.testing import FakeClock
 
     clock = FakeClock()
-    with replaced(clock):
+    with emptied(), replaced(clock):
         yield clock
