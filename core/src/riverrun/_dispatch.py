@@ -15,6 +15,7 @@ any, RemoteTaskExecutor   `send`, see `_remote`              `send`, see `_remot
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, R
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from riverrun._submissions import Submission
     from riverrun.abc import TaskExecutor
@@ -98,6 +100,7 @@ class _Submit:
     def __init__(self, executor: TaskExecutor, *, packed: bool) -> None:
         self._executor = executor
         self._packed = packed
+        self._lost = _Apart()
 
     def __call__(self, job: Submission) -> None:
         attempt = job.claim(starts=False)
@@ -114,7 +117,42 @@ class _Submit:
             call.when_started(lambda: job.started(attempt))
         future = job.context.run(self._executor.submit, call)
         job.handle = future
-        future.add_done_callback(lambda done: job.returned(attempt, done))
+        future.add_done_callback(lambda done: self._done(job, attempt, done))
+
+    def _done(self, job: Submission, attempt: int, done: Future[Outcome]) -> None:
+        if done.cancelled() or done.exception() is None:
+            job.returned(attempt, done)
+        else:
+            # The call was lost. What follows, a retry say, may submit to this executor, and the standard pool of
+            # processes tells of lost calls with its lock held: not in its thread, therefore.
+            self._lost.run(lambda: job.returned(attempt, done))
+
+
+class _Apart:
+    """A thread for what must not run in the caller's; it ends when there is nothing more."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._runs = False
+        self._lock = threading.Lock()
+
+    def run(self, job: Callable[[], object]) -> None:
+        """Run a job (it never raises) soon, after those before it."""
+        with self._lock:
+            self._jobs.append(job)
+            if self._runs:
+                return
+            self._runs = True
+        threading.Thread(target=self._run_all, name="riverrun-lost", daemon=True).start()
+
+    def _run_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._runs = False
+                    return
+                job = self._jobs.popleft()
+            job()
 
 
 class _OnLoop:
