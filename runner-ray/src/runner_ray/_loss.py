@@ -19,7 +19,10 @@ def full(error: Any) -> str:
     Args:
         error: what Ray says.
     """
-    what = "the object store" if type(error).__name__ == "ObjectStoreFullError" else "the disk behind the object store"
+    from ray.exceptions import ObjectStoreFullError
+
+    error = getattr(error, "cause", None) or error  # what was raised on a worker has a traceback before it
+    what = "the object store" if isinstance(error, ObjectStoreFullError) else "the disk behind the object store"
     return (
         f"{what} of its Ray node is full. Free space there (`df` and `ray memory` show what takes it), or give the "
         "object store more memory: RayTaskRunner(init_kwargs={'object_store_memory': BYTES}), on a cluster `ray start "

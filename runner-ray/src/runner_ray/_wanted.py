@@ -197,8 +197,8 @@ def refuse_labels(name: str, selector: Mapping[str, Any], nodes: Callable[..., l
     asked = ", ".join(f"{label}={value}" for label, value in plain.items())
     raise TaskRunnerOptionError(
         f"Task run {name!r} asks for a node with the labels {asked}, and the Ray cluster has none. Of these "
-        f"labels, its nodes have: {', '.join(have[:5]) or 'nothing'}. Correct label_selector, or start a node that has them (`ray "
-        "start --labels=...`)."
+        f"labels, its nodes have: {', '.join(have[:5]) or 'nothing'}. Correct label_selector, or start a node "
+        "that has them (`ray start --labels=...`)."
     )
 
 
