@@ -165,7 +165,7 @@ def test_references_are_dropped_when_nobody_needs_them(on_shared):
     assert many() == 20
 
 
-SCRIPT = """
+SCRIPT = r"""
     import re
     import numpy
     from riverrun import flow, task
@@ -242,9 +242,7 @@ def test_a_value_for_which_ray_has_no_place_is_told_as_that_and_not_made_again(o
     name, text = asking()
     assert name == "CrashedRun"
     assert len(made) == 1
-    assert text.startswith(
-        f"The value of '{key[0].key}' cannot be fetched: {what} of its Ray node is full. Free space "
-    )
+    assert text.startswith(f"The value of '{key[0].key}' cannot be fetched: {what} of its Ray node is full. Free ")
     assert "RayTaskRunner(init_kwargs={'object_store_memory': BYTES})" in text
     assert "Ray says: " in text
 
@@ -270,9 +268,7 @@ def test_a_call_whose_value_has_no_place_is_crashed_for_good(on_worker):
     ((error, options),) = told
     assert type(error) is CrashedRun
     assert options["final"] is True
-    assert str(error).startswith(
-        "Task run 'big-0': the disk behind the object store of its Ray node is full. Free space"
-    )
+    assert str(error).startswith("Task run 'big-0': the disk behind the object store of its Ray node is full. Free")
     assert "Ray says: The object cannot be created because" in str(error)
 
 

@@ -141,8 +141,8 @@ def test_the_time_limit_is_kept_while_another_flow_run_opens_its_session():
 def test_an_address_in_the_environment_that_is_none(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert failure_of(RayTaskRunner(address="auto")) == (
-        f"`RayTaskRunner(address='auto')`: RAY_ADDRESS is {address!r}, and not 'host:port' or 'ray://host:port'. Correct "
-        "it, or give the address to the runner."
+        f"`RayTaskRunner(address='auto')`: RAY_ADDRESS is {address!r}, and not 'host:port' or 'ray://host:port'. "
+        "Correct it, or give the address to the runner."
     )
 
 
