@@ -157,7 +157,8 @@ def test_labels_that_no_node_has(on_shared):
     name, text = asking(return_state=True).result(raise_on_failure=False)
     assert text == (
         f"Task run '{name}' asks for a node with the labels zone=nowhere, and the Ray cluster has none. Of these "
-        "labels, its nodes have: nothing. Correct label_selector, or start a node that has them (`ray start --labels=...`)."
+        "labels, its nodes have: nothing. Correct label_selector, or start a node that has them (`ray start "
+        "--labels=...`)."
     )
 
 
