@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from riverrun import flow, task
+from riverrun.exceptions import CrashedRun
 from riverrun.task_runners import RayTaskRunner
 
 numpy = pytest.importorskip("numpy")
@@ -149,7 +150,7 @@ def test_a_task_that_changes_its_argument_changes_nobody_elses(on_shared):
 
 
 def test_references_are_dropped_when_nobody_needs_them(on_shared):
-    """200 values of 10 megabytes each, in a chain of two, through an object store that could not hold them."""
+    """60 values of 10 megabytes each, three at a time."""
     import ray
 
     @flow(task_runner=on_shared())
@@ -164,8 +165,8 @@ def test_references_are_dropped_when_nobody_needs_them(on_shared):
     assert many() == 20
 
 
-SCRIPT = """
-    import glob, os
+SCRIPT = r"""
+    import re
     import numpy
     from riverrun import flow, task
     from riverrun.task_runners import RayTaskRunner
@@ -188,7 +189,9 @@ SCRIPT = """
         from ray._private.internal_api import memory_summary
         print(values)
         summary = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
-        print([line for line in summary.splitlines() if "Spilled" in line])
+        assert "Plasma memory usage" in summary, summary
+        spilled = re.findall(r"Spilled (\d+) MiB", summary)
+        print(sum(int(each) for each in spilled))
 
     through()
 """
@@ -198,7 +201,91 @@ def test_a_thousand_values_of_10_megabytes_go_through_an_object_store_of_200(run
     process = run_script(SCRIPT.replace("COUNT", "1000"))
     lines = process.out.splitlines()
     assert lines[:1] == [str(sum(number % 100 for number in range(1000)))], process.err
-    assert lines[1:] == ["[]"], process.err  # nothing had to be spilled
+    (spilled,) = lines[1:]
+    # All together are 9537 MiB. A busy machine may be late to drop a value; what nobody needs is not written to disk.
+    assert int(spilled) < 300, process.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [("ObjectStoreFullError", "the object store"), ("OutOfDiskError", "the disk behind the object store")],
+)
+def test_a_value_for_which_ray_has_no_place_is_told_as_that_and_not_made_again(on_shared, monkeypatch, kind, what):
+    import ray
+
+    get, key = ray.get, []
+    made = []
+
+    def full(reference, **options):
+        if key and reference == key[0].ref:
+            raise getattr(ray.exceptions, kind)("no place")
+        return get(reference, **options)
+
+    from runner_ray._executor import RayTaskExecutor
+
+    send = RayTaskExecutor.send
+
+    def sent(self, call, report):
+        key.append(send(self, call, report))
+        made.append(call.name)
+        return key[-1]
+
+    monkeypatch.setattr(RayTaskExecutor, "send", sent)
+    monkeypatch.setattr(ray, "get", full)
+
+    @flow(task_runner=on_shared())
+    def asking():
+        with pytest.raises(CrashedRun) as error:
+            filled(2).result(LIMIT)
+        return type(error.value).__name__, str(error.value)
+
+    name, text = asking()
+    assert name == "CrashedRun"
+    assert len(made) == 1
+    assert text.startswith(f"The value of '{key[0].key}' cannot be fetched: {what} of its Ray node is full. Free ")
+    assert "RayTaskRunner(init_kwargs={'object_store_memory': BYTES})" in text
+    assert "Ray says: " in text
+
+
+@pytest.mark.parametrize("on_worker", [False, True])
+def test_a_call_whose_value_has_no_place_is_crashed_for_good(on_worker):
+    from ray.exceptions import OutOfDiskError, RayTaskError
+    from runner_ray._lost import Losses
+    from runner_ray._sending import Sending, Value
+
+    told = []
+
+    class Report:
+        attempt = 1
+
+        def lost(self, error, **options):
+            told.append((error, options))
+
+    sending = Sending("key", "big-0", Value("key"), upstreams=(), report=Report(), needs={})
+    cause = OutOfDiskError("no place")
+    error = RayTaskError("big", "traceback", cause) if on_worker else cause
+    Losses(None, {"key": sending}).take(sending, error)
+    ((error, options),) = told
+    assert type(error) is CrashedRun
+    assert options["final"] is True
+    assert str(error).startswith("Task run 'big-0': the disk behind the object store of its Ray node is full. Free")
+    assert "Ray says: The object cannot be created because" in str(error)
+
+
+def test_an_argument_for_which_ray_has_no_place(on_shared, monkeypatch):
+    import ray
+
+    def full(_):
+        raise ray.exceptions.ObjectStoreFullError("no place")
+
+    array = numpy.ones(5 * MEGABYTE, dtype=numpy.uint8)
+
+    @flow(task_runner=on_shared())
+    def asking():
+        monkeypatch.setattr(ray, "put", full)
+        return str(total(array).wait(LIMIT))
+
+    assert "A large argument cannot be brought to the cluster: the object store of its Ray node is full." in asking()
 
 
 def test_a_value_that_is_too_small_to_stay_comes_back_with_the_outcome(on_shared, monkeypatch):
@@ -236,3 +323,15 @@ def test_functions_are_exported_once_whatever_the_number_of_calls(on_shared, mon
     assert many() == 50
     mine = [each for each in exported if each._function_name.startswith("runner_ray._worker")]
     assert len(mine) == 1
+
+
+def test_equal_scheduling_strategies_export_once():
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from runner_ray._functions import _frozen
+
+    def frozen(node, soft):
+        return _frozen({"scheduling_strategy": NodeAffinitySchedulingStrategy(node * 28, soft=soft)})
+
+    assert frozen("ab", soft=False) == frozen("ab", soft=False)
+    assert hash(frozen("ab", soft=False)) == hash(frozen("ab", soft=False))
+    assert len({frozen("ab", soft=False), frozen("ab", soft=True), frozen("cd", soft=False)}) == 3

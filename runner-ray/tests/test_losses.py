@@ -205,3 +205,101 @@ def test_a_task_killed_for_its_memory(make_ray_cluster, run_script, tmp_path):
     assert " was killed by Ray because its node ran out of memory (it had used " in process.out
     assert "ask for it with @task(resources={'memory': ...})" in process.out
     assert process.out.endswith("\n1\n")
+
+
+# -- what a flow run leaves behind, and what goes while it sends
+
+
+LEFT = """
+    from riverrun import flow, task
+    from riverrun.task_runners import RayTaskRunner
+
+    runner = RayTaskRunner(OPTIONS)
+
+    @task
+    def nap(seconds):
+        import time
+        time.sleep(seconds)
+        return seconds
+
+    @flow(task_runner=runner, timeout_seconds=8)
+    def leaves():
+        return [nap(500), nap(500), nap(500)]
+
+    @flow(task_runner=runner)
+    def around():
+        nap(0).result(40)
+        print(leaves(return_state=True).name)
+        print(nap.with_options(resources={"cpu": 2})(0).result(30))
+
+    around()
+"""
+
+
+@pytest.mark.parametrize("kind", ["temporary", "client"])
+def test_what_a_flow_run_leaves_running_holds_no_cpu_of_those_who_share_its_session(
+    run_script, shared_ray_cluster, kind
+):
+    """Through Ray Client nobody sees whether a call has begun: all are asked to be withdrawn, which forbids force."""
+    options = f"address={shared_ray_cluster.client_address!r}" if kind == "client" else "init_kwargs={'num_cpus': 2}"
+    process = run_script(LEFT.replace("OPTIONS", options))
+    assert process.out == "TimedOut\n0\n", process.err
+
+
+def test_a_cancel_that_comes_too_late_leaves_what_the_task_has_started(run_script, shared_ray_cluster, tmp_path):
+    process = run_script(f"""
+        import time
+        from pathlib import Path
+        from riverrun import flow, task
+        from riverrun.task_runners import RayTaskRunner
+
+        begun, go = Path({str(tmp_path / "begun")!r}), Path({str(tmp_path / "go")!r})
+
+        def child():
+            begun.touch()
+            while not go.exists():
+                time.sleep(0.05)
+            return 5
+
+        @task
+        def parent():
+            import ray
+            return ray.get(ray.remote(num_cpus=0)(child).remote())
+
+        @flow(task_runner=RayTaskRunner(address={shared_ray_cluster.client_address!r}, max_worker_losses=0))
+        def late():
+            future = parent()
+            while not begun.exists():
+                time.sleep(0.05)
+            print(future.cancel())
+            go.touch()
+            print(future.result(30))
+
+        late()
+    """)  # fmt: skip
+    assert process.out == "False\n5\n", process.err
+
+
+def test_a_call_that_is_sent_while_the_cluster_goes_is_told(on_shared, monkeypatch):
+    from runner_ray._executor import RayTaskExecutor
+    from runner_ray._guests import Guests
+
+    begin, executors = RayTaskExecutor.begin, []
+    monkeypatch.setattr(RayTaskExecutor, "begin", lambda self: (executors.append(self), begin(self)))
+
+    def gone_meanwhile(*_):
+        executors[0]._disconnect("the cluster is gone.")
+
+    @task
+    def one():
+        return 1
+
+    @flow(task_runner=on_shared())
+    def sending():
+        monkeypatch.setattr(Guests, "refuse_unmet", gone_meanwhile)
+        future = one()
+        return Seen(future.name, future.wait(LIMIT))
+
+    name, state = sending()
+    assert state.name == "Crashed"
+    assert state.message == f"Task run '{name}' was not sent: the cluster is gone."

@@ -35,6 +35,12 @@ def test_options_survive_equality_copies_and_pickles():
     assert runner.ship == ("json",)
 
 
+def test_values_of_init_kwargs_are_not_shown():
+    secret = RayTaskRunner(init_kwargs={"num_cpus": 2, "runtime_env": {"env_vars": {"API_KEY": "s3cret"}}})
+    assert repr(secret) == "RayTaskRunner(init_kwargs={'num_cpus': 2, 'runtime_env': ...})"
+    assert repr(RayTaskRunner(address="auto", start_timeout=5)) == "RayTaskRunner(address='auto', start_timeout=5.0)"
+
+
 @pytest.mark.parametrize("address", ["auto", "127.0.0.1:6379", "head.cluster:6379", "ray://127.0.0.1:10001", "[::1]:1"])
 def test_addresses(address):
     assert RayTaskRunner(address=address).address == address

@@ -122,6 +122,56 @@ def test_what_no_node_can_ever_give_is_an_error_that_shows_wanted_and_available(
     assert text.endswith("Ask for less, or start a node that has it.")
 
 
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"num_cpus": "many"}, "num_cpus is a number, 0 or more, not 'many'."),
+        ({"num_gpus": -1}, "num_gpus is a number, 0 or more, not -1."),
+        ({"resources": {"unicorn": "two"}}, "resources['unicorn'] is a number, 0 or more, not 'two'."),
+    ],
+)
+def test_an_amount_that_is_no_number(on_shared, options, what):
+    @flow(task_runner=on_shared)
+    def asking():
+        with remote_options(**options):
+            future = assigned()
+        with pytest.raises(TaskRunnerOptionError) as error:
+            future.result(LIMIT)
+        return future.name, str(error.value)
+
+    name, text = asking(return_state=True).result(raise_on_failure=False)
+    assert text == f"Task run '{name}': {what}"
+
+
+def test_labels_that_no_node_has(on_shared):
+    @flow(task_runner=on_shared)
+    def asking():
+        with remote_options(label_selector={"zone": "nowhere"}):
+            future = assigned()
+        with remote_options(label_selector={"zone": "!nowhere"}):  # what operators mean is Ray's to say
+            assert assigned().result(LIMIT) == {"CPU": 1.0}
+        with pytest.raises(TaskRunnerOptionError) as error:
+            future.result(LIMIT)
+        return future.name, str(error.value)
+
+    name, text = asking(return_state=True).result(raise_on_failure=False)
+    assert text == (
+        f"Task run '{name}' asks for a node with the labels zone=nowhere, and the Ray cluster has none. Of these "
+        "labels, its nodes have: nothing. Correct label_selector, or start a node that has them (`ray start "
+        "--labels=...`)."
+    )
+
+
+def test_labels_that_a_node_has():
+    from runner_ray import _wanted
+
+    nodes = [{"Alive": True, "Labels": {"zone": "a"}}, {"Alive": False, "Labels": {"zone": "b"}}]
+    _wanted.refuse_labels("x-0", {"zone": "a"}, lambda **_: nodes)
+    _wanted.refuse_labels("x-0", {"zone": "in(b, c)"}, lambda **_: nodes)
+    with pytest.raises(TaskRunnerOptionError, match=r"the labels zone=b, .* its nodes have: zone=a\."):
+        _wanted.refuse_labels("x-0", {"zone": "b"}, lambda **_: nodes)
+
+
 def test_on_a_cluster_that_may_grow_it_is_a_warning(caplog):
     from runner_ray import _wanted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
@@ -90,7 +91,59 @@ def test_a_server_that_does_not_speak_as_ray_does(run_script):
 def test_a_temporary_instance_that_does_not_start_in_time():
     text = failure_of(RayTaskRunner(start_timeout=0.2))
     assert text == "The temporary Ray instance did not start within 0.2 s. Allow more with start_timeout=SECONDS."
-    time.sleep(8)  # it is shut down when it has started
+
+
+def test_a_start_that_was_given_up_does_not_end_the_next_flow_run():
+    """It goes on in its thread; a session of the next flow run begins when it has come back and is shut down."""
+    from runner_ray import _sessions
+
+    failure_of(RayTaskRunner(init_kwargs={"num_cpus": 1}, start_timeout=0.2))
+    given_up = _sessions._unfinished
+
+    @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
+    def asking():
+        assert not given_up.is_alive()
+        return answer().result(LIMIT)
+
+    assert asking() == 42
+
+
+def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):
+    from runner_ray import _sessions
+
+    back = threading.Event()
+    stuck = threading.Thread(target=back.wait)
+    stuck.start()
+    monkeypatch.setattr(_sessions, "_unfinished", stuck)
+    try:
+        assert failure_of(RayTaskRunner(start_timeout=0.2)) == (
+            "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "
+            "new process."
+        )
+    finally:
+        back.set()
+        stuck.join()
+
+
+def test_the_time_limit_is_kept_while_another_flow_run_opens_its_session():
+    from runner_ray import _sessions
+
+    with _sessions._lock:
+        text = failure_of(RayTaskRunner(start_timeout=0.2))
+    assert text == (
+        "`RayTaskRunner(start_timeout=0.2)` was not started within 0.2 s: another flow run of this process was opening "
+        "or closing its session of Ray all the time, and there is one per process. Allow more with "
+        "start_timeout=SECONDS, or run them in processes of their own."
+    )
+
+
+@pytest.mark.parametrize("address", ["myhost", "http://127.0.0.1:8265", "127.0.0.1:99999"])
+def test_an_address_in_the_environment_that_is_none(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert failure_of(RayTaskRunner(address="auto")) == (
+        f"`RayTaskRunner(address='auto')`: RAY_ADDRESS is {address!r}, and not 'host:port' or 'ray://host:port'. "
+        "Correct it, or give the address to the runner."
+    )
 
 
 def test_init_kwargs_that_ray_does_not_take():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from riverrun.workers import Deadline
 
+MAX_PORT = 65535
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -56,6 +57,11 @@ def found(address: str, deadline: Deadline) -> Place:
     is_client = target.startswith("ray://")
     host, _, port = target.removeprefix("ray://").rpartition(":")
     host = host.strip("[]")
+    if "://" in target.removeprefix("ray://") or not host or not port.isdigit() or int(port) > MAX_PORT:
+        raise TaskRunnerStartError(
+            f"`RayTaskRunner(address={address!r})`: RAY_ADDRESS is {target!r}, and not 'host:port' or "
+            "'ray://host:port'. Correct it, or give the address to the runner."
+        )
     _knock(address, host, int(port), deadline, is_client=is_client)
     on_loopback = not is_client and host in LOCAL and not _is_open(_own_address(), int(port))
     return Place(target, host, int(port), is_client=is_client, on_loopback=on_loopback)

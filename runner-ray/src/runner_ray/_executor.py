@@ -21,6 +21,7 @@ from riverrun.exceptions import CrashedRun, TaskSerializationError, WorkerLost
 from runner_ray import _wanted
 from runner_ray._functions import Functions
 from runner_ray._guests import Guests
+from runner_ray._loss import full, is_full
 from runner_ray._lost import Losses
 from runner_ray._sending import Sending, Value
 from runner_ray._shared import Shared, opened
@@ -85,18 +86,22 @@ class RayTaskExecutor:
         self._watch.stop()
         self._losses.stop()
         self._waiter.stop()
-        if self._disconnected is None and not self._session.temporary:
+        if self._disconnected is None and (not self._session.temporary or self._session.users > 1):
             if self._open:  # the flow was interrupted, or left something behind
-                for sending in list(self._open.values()):
-                    self._end_by_force(sending)
+                self._end_by_force(list(self._open.values()))
             self._guests.goodbye()
         self._open.clear()
         self._waiter.join()
 
-    def _end_by_force(self, sending: Sending) -> None:
-        """End a call on a cluster that goes on; with the worker process, if it runs there."""
-        with suppress(Exception):
-            self._ray.cancel(sending.value.outcome, force=True)
+    def _end_by_force(self, sendings: list[Sending]) -> None:
+        """End calls on a cluster that goes on; with their worker processes, if they run there."""
+        for sending in sendings:
+            with suppress(Exception):
+                self._ray.cancel(sending.value.outcome, force=True)
+        # Once Ray was asked to withdraw a call, it ignores the force; its node ends the worker instead.
+        if asked := [sending.key for sending in sendings if sending.withdrawn]:
+            with suppress(Exception):
+                self._guests.end_workers(asked)
 
     # -- what the engine asks for
 
@@ -112,6 +117,10 @@ class RayTaskExecutor:
         value = Value(call.key)
         sending = Sending(call.key, call.name, value, upstreams=upstreams, report=report, needs=needs)
         self._open[call.key] = sending
+        if self._disconnected is not None:  # since the check above
+            if self._open.pop(call.key, None) is None:
+                return value  # `_disconnect` has seen it, and told
+            raise CrashedRun(f"Task run {call.name!r} was not sent: {self._disconnected}")
         assert self._functions is not None, "it has begun"  # noqa: S101 - said to type checkers
         try:
             value.outcome, value.ref = self._functions.call(
@@ -141,6 +150,8 @@ class RayTaskExecutor:
         try:
             found = self._ray.get(handle.ref)
         except (RayError, ConnectionError) as error:
+            if is_full(error):
+                raise CrashedRun(f"The value of {handle.key!r} cannot be fetched: {full(error)}") from error
             handle.lost = True
             why = str(error).partition("\n")[0]
             raise WorkerLost(f"The value of {handle.key!r} cannot be fetched: object lost ({why})") from error
@@ -160,7 +171,12 @@ class RayTaskExecutor:
             self._watch.look_closely()
         if self._disconnected is not None:
             raise CrashedRun(self._disconnected)
-        return Value("", self._ray.put(Shared.of(value)))
+        try:
+            return Value("", self._ray.put(Shared.of(value)))
+        except Exception as error:
+            if is_full(error):
+                raise CrashedRun(f"A large argument cannot be brought to the cluster: {full(error)}") from error
+            raise
 
     def cancel(self, handle: Any, /) -> bool:
         """Withdraw the call that was to make a value, if it has not begun."""
@@ -169,13 +185,13 @@ class RayTaskExecutor:
     def cancel_together(self, handles: list[Any], /) -> list[Any]:
         """Withdraw calls; give the handles of those of which it is certain that they have not begun."""
         asked = []
-        for handle in handles:
+        for handle in self._guests.not_begun(handles):  # for a call that Ray was asked to withdraw, it ignores force
             sending = self._open.get(handle.key)
             if sending is None or self._disconnected is not None:
                 continue
             sending.withdrawn = True
             with suppress(Exception):
-                self._ray.cancel(handle.outcome, force=False)
+                self._ray.cancel(handle.outcome, force=False, recursive=False)
                 asked.append(handle)
         if not asked:
             return []

@@ -67,6 +67,8 @@ def _frozen(value: Any) -> Any:
         return tuple(sorted((name, _frozen(each)) for name, each in value.items()))
     if isinstance(value, (list, tuple)):
         return tuple(_frozen(each) for each in value)
+    if type(value).__module__ == "ray.util.scheduling_strategies":  # equal ones are not equal for Python
+        return type(value), _frozen(vars(value))
     try:
         hash(value)
     except TypeError:

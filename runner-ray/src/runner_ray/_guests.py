@@ -120,6 +120,8 @@ class Guests:
         """
         if options.get("scheduling_strategy") is not None and not isinstance(options["scheduling_strategy"], str):
             return  # a placement group has resources of its own; of a node that is gone, Ray tells
+        if not self.may_grow and not options.get("fallback_strategy"):
+            _wanted.refuse_labels(name, options.get("label_selector") or {}, self.nodes)
         asked = frozenset(needs.items())
         if asked in self._satisfied or asked in self._warned:
             return
@@ -162,6 +164,16 @@ class Guests:
             here = next((node["NodeManagerAddress"] for node in others if node["NodeID"] == mine), None)
             others = [node for node in others if node["NodeManagerAddress"] != here]
         return witnesses(others, key) if others else None
+
+    def end_workers(self, keys: list[str]) -> None:
+        """End the workers that are running some calls, on whatever nodes they are.
+
+        Args:
+            keys: the calls'.
+        """
+        from runner_ray._introduction import end_workers
+
+        end_workers([node for node in self.nodes(fresh=True) if node["Alive"]], keys)
 
     def goodbye(self) -> None:
         """Leave nothing of the flow run on the cluster: what is left of its workers ends with the session."""

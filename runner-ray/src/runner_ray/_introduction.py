@@ -71,6 +71,19 @@ def witnesses(nodes: list[dict[str, Any]], key: str) -> dict[str, Any] | None:
     return None
 
 
+def end_workers(nodes: list[dict[str, Any]], keys: list[str]) -> None:
+    """End the workers that are running some calls, and wait for that; not for long.
+
+    Args:
+        nodes: as `ray.nodes()` gives them.
+        keys: the calls'.
+    """
+    import ray
+
+    asked = list(_on_each(_end_workers, nodes, keys).values())
+    ray.wait(asked, num_returns=len(asked), timeout=WITNESS, fetch_local=False)
+
+
 def _on_each(function: Any, nodes: list[dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -121,3 +134,16 @@ def _find(key: str) -> Any:
     from runner_ray import _notes
 
     return _notes.find(key, _notes.folder())
+
+
+@_by_value
+def _end_workers(keys: list[str]) -> None:
+    import os
+    import signal
+    from contextlib import suppress
+
+    from runner_ray import _notes
+
+    for pid in _notes.running(keys, _notes.folder()):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)

@@ -6,6 +6,30 @@ import re
 from typing import Any
 
 
+def is_full(error: Any) -> bool:
+    """Say whether Ray had no place for a value."""
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+
+    return isinstance(error, (ObjectStoreFullError, OutOfDiskError))
+
+
+def full(error: Any) -> str:
+    """Say that Ray had no place for a value, and what helps.
+
+    Args:
+        error: what Ray says.
+    """
+    from ray.exceptions import ObjectStoreFullError
+
+    error = getattr(error, "cause", None) or error  # what was raised on a worker has a traceback before it
+    what = "the object store" if isinstance(error, ObjectStoreFullError) else "the disk behind the object store"
+    return (
+        f"{what} of its Ray node is full. Free space there (`df` and `ray memory` show what takes it), or give the "
+        "object store more memory: RayTaskRunner(init_kwargs={'object_store_memory': BYTES}), on a cluster `ray start "
+        f"--object-store-memory=BYTES`. Ray says: {_first_line(error)}"
+    )
+
+
 class Loss:
     """A call that was lost.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import CrashedRun, WorkerLost
 
-from runner_ray._loss import Loss
+from runner_ray._loss import Loss, full, is_full
 
 if TYPE_CHECKING:
     from runner_ray._guests import Guests
@@ -47,6 +47,9 @@ class Losses:
             # else an upstream has no value, of which the engine knows
         elif isinstance(error, exceptions.TaskCancelledError) or isinstance(cause, exceptions.TaskCancelledError):
             self._cancelled(sending)
+        elif is_full(error) or is_full(cause):
+            text = f"Task run {sending.name!r}: {full(error if is_full(error) else cause)}"
+            self._tell(sending, CrashedRun(text), final=True)
         elif isinstance(cause, exceptions.RayError):
             self._upstream_lost(sending, cause)
         elif isinstance(error, exceptions.RayTaskError):

@@ -9,9 +9,12 @@ import contextlib
 import glob
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from riverrun.workers import JOURNAL_PREFIX, JournalFile, read_journal, sweep_journals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOLDER = "riverrun"
 """Below the folder of the Ray session."""
@@ -95,7 +98,7 @@ def find(key: str, place: str) -> dict[str, Any] | None:
 
             return {
                 "host": socket.gethostname(),
-                "pid": int(os.path.basename(path).removeprefix(JOURNAL_PREFIX).partition("-")[0]),
+                "pid": _pid(path),
                 "lines": seen.lines(key),
                 "peak": seen.peak_rss,
                 "status": _status(path),
@@ -123,8 +126,27 @@ def begun(place: str) -> set[str]:
         place: the folder of the journals.
     """
     keys: set[str] = set()
+    for _, seen in _journals(place):
+        keys.update(seen.running())
+    return keys
+
+
+def running(keys: list[str], place: str) -> set[int]:
+    """Give the processes of this machine that run some calls.
+
+    Args:
+        keys: the calls'.
+        place: the folder of the journals.
+    """
+    return {_pid(path) for path, seen in _journals(place) if not set(keys).isdisjoint(seen.running())}
+
+
+def _journals(place: str) -> Iterator[tuple[str, Any]]:
     for path in glob.glob(os.path.join(glob.escape(place), f"{JOURNAL_PREFIX}*")):
         seen = None if path.endswith(EXIT) else read_journal(path)
         if seen is not None:
-            keys.update(seen.running())
-    return keys
+            yield path, seen
+
+
+def _pid(path: str) -> int:
+    return int(os.path.basename(path).removeprefix(JOURNAL_PREFIX).partition("-")[0])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from riverrun.abc import Concurrency, TaskRunner
 from riverrun.exceptions import TaskRunnerOptionError
 
+from runner_ray._addresses import MAX_PORT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -46,6 +48,14 @@ class RayTaskRunner(TaskRunner):
 
     concurrency: ClassVar[Concurrency] = Concurrency.PARALLEL
     api_version: ClassVar[int] = 1
+
+    def __repr__(self) -> str:
+        """Show the options, but of `init_kwargs` the names and numbers only: there may be keys of services in there."""
+        shown = ", ".join(
+            f"{name!r}: {value if isinstance(value, (int, float)) else '...'}"
+            for name, value in (self.init_kwargs or {}).items()
+        )
+        return super().__repr__().replace(f"init_kwargs={self.init_kwargs!r}", f"init_kwargs={{{shown}}}", 1)
 
     def validate(self) -> None:
         """Refuse options that contradict each other, or that cannot work."""
@@ -94,8 +104,6 @@ class RayTaskRunner(TaskRunner):
         with opened(self) as session, executor(self, session) as ray_executor:
             yield ray_executor
 
-
-MAX_PORT = 65535
 
 RESERVED = {
     "address": "the option `address` of the runner says it",

@@ -6,6 +6,7 @@ together with the thread that started them.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +29,9 @@ LOOK_EVERY = 0.1
 """Seconds; a Ctrl-C while a session opens is seen at once on POSIX, and within this time on Windows."""
 CLOSE_WITHIN = 30.0
 """Seconds that Ray's own shutdown may take; it takes one or two, and five where the cluster is gone."""
+
+EXIT_WITHIN = 5.0
+"""Seconds that the end of this process waits for a start that was given up."""
 
 
 class Session:
@@ -59,6 +63,8 @@ class Session:
 
 _lock = threading.Lock()
 _current: Session | None = None
+_unfinished: _Keeper | None = None
+"""Of a start that was given up; when Ray has come back to it, it shuts Ray down, whoever uses it by then."""
 
 
 @contextmanager
@@ -80,14 +86,40 @@ def opened(runner: RayTaskRunner) -> Iterator[Session]:
 
 def _entered(runner: RayTaskRunner) -> Session:
     global _current  # noqa: PLW0603 - one per process, as Ray's
-    with _lock:
+    deadline = Deadline(runner.start_timeout)
+    if not _lock.acquire(timeout=min(deadline.left, threading.TIMEOUT_MAX)):
+        raise TaskRunnerStartError(
+            f"`{runner!r}` was not started within {deadline.seconds:g} s: another flow run of this process was "
+            "opening or closing its session of Ray all the time, and there is one per process. Allow more with "
+            "start_timeout=SECONDS, or run them in processes of their own."
+        )
+    try:
         session = _current
         if session is not None and _is_open(session):
             _refuse_other(runner, session)
         else:
-            session = _current = _found_open(runner) or _new(runner)
+            _await_unfinished(deadline)
+            session = _current = _found_open(runner) or _new(runner, deadline)
         session.users += 1
         return session
+    finally:
+        _lock.release()
+
+
+def _await_unfinished(deadline: Deadline) -> None:
+    """Let a start that was given up end, with its instance.
+
+    Raises:
+        TaskRunnerStartError: it has not by then.
+    """
+    if _unfinished is None:
+        return
+    _unfinished.join(deadline.left)
+    if _unfinished.is_alive():
+        raise TaskRunnerStartError(
+            "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "
+            "new process."
+        )
 
 
 def _left(session: Session) -> None:
@@ -123,8 +155,9 @@ def _refuse_other(runner: RayTaskRunner, session: Session) -> None:
 
 
 def _said(address: str | None, init_kwargs: dict[str, Any] | None) -> str:
-    options = {"address": address, "init_kwargs": init_kwargs}
-    return f"RayTaskRunner({', '.join(f'{name}={value!r}' for name, value in options.items() if value is not None)})"
+    from runner_ray._runner import RayTaskRunner
+
+    return repr(RayTaskRunner(address=address, init_kwargs=init_kwargs))
 
 
 def _found_open(runner: RayTaskRunner) -> Session | None:
@@ -186,9 +219,8 @@ def _place_of_open_session() -> Place | None:
     return None
 
 
-def _new(runner: RayTaskRunner) -> Session:
+def _new(runner: RayTaskRunner, deadline: Deadline) -> Session:
     """Open a session."""
-    deadline = Deadline(runner.start_timeout)
     asked = (runner.address, runner.init_kwargs)
     place = None if runner.address is None else _addresses.found(runner.address.strip(), deadline)
     session = Session(asked, place, temporary=place is None, owner=True)
@@ -263,10 +295,14 @@ class _Keeper(threading.Thread):
 
     def give_up(self) -> None:
         """Let the session be closed as soon as it is open; if it is, wait for that."""
+        global _unfinished  # noqa: PLW0603 - Ray has one start at a time
         is_open = self._ready.is_set()
         self._released.set()
         if is_open:
             self.join(CLOSE_WITHIN)
+        else:
+            _unfinished = self
+            atexit.register(self.join, EXIT_WITHIN)  # or its processes and its folder would outlive this one
 
     def close(self) -> None:
         """Close the session, and wait for that."""

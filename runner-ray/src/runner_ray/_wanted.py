@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import TaskRunnerOptionError
@@ -96,7 +97,16 @@ def wanted(call: TaskCall) -> dict[str, Any]:
         options["resources"] = custom
     if isinstance(options.get("memory"), str):
         options["memory"] = size_in_bytes(options["memory"], call.name)
+    for amount_of in ("num_cpus", "num_gpus"):
+        _check_number(options.get(amount_of), amount_of, call.name)
+    for resource, amount in (options.get("resources") or {}).items():
+        _check_number(amount, f"resources[{resource!r}]", call.name)
     return options
+
+
+def _check_number(amount: Any, what: str, name: str) -> None:
+    if amount is not None and not (isinstance(amount, Real) and 0 <= float(amount) < float("inf")):
+        raise TaskRunnerOptionError(f"Task run {name!r}: {what} is a number, 0 or more, not {amount!r}.")
 
 
 def size_in_bytes(amount: Any, name: str) -> int:
@@ -164,6 +174,36 @@ def unmet(name: str, amounts: Mapping[str, float], nodes: list[dict[str, Any]]) 
         f"Task run {name!r} asks for {_shown(amounts)}, which no node of the Ray cluster has. Its {len(alive)} "
         f"node{'' if len(alive) == 1 else 's'} have at most: {'; '.join(have[:5]) or 'nothing'}."
     )
+
+
+def refuse_labels(name: str, selector: Mapping[str, Any], nodes: Callable[..., list[dict[str, Any]]]) -> None:
+    """Say at once that a call asks for labels that no node has; it would wait for ever.
+
+    Only plain values are looked at: what operators such as `!` and `in(...)` mean is Ray's to say.
+
+    Args:
+        name: of the task run.
+        selector: its `label_selector`.
+        nodes: gives the nodes that there are.
+
+    Raises:
+        TaskRunnerOptionError: no node has them.
+    """
+    plain = {label: value for label, value in selector.items() if not str(value).startswith(("!", "in("))}
+    if not plain or _are_there(plain, nodes()) or _are_there(plain, nodes(fresh=True)):
+        return
+    alive = [node.get("Labels") or {} for node in nodes() if node["Alive"]]
+    have = sorted({f"{label}={labels[label]}" for labels in alive for label in plain if label in labels})
+    asked = ", ".join(f"{label}={value}" for label, value in plain.items())
+    raise TaskRunnerOptionError(
+        f"Task run {name!r} asks for a node with the labels {asked}, and the Ray cluster has none. Of these "
+        f"labels, its nodes have: {', '.join(have[:5]) or 'nothing'}. Correct label_selector, or start a node "
+        "that has them (`ray start --labels=...`)."
+    )
+
+
+def _are_there(labels: Mapping[str, Any], nodes: list[dict[str, Any]]) -> bool:
+    return any(node["Alive"] and labels.items() <= (node.get("Labels") or {}).items() for node in nodes)
 
 
 def _offered(resources: Mapping[str, float]) -> dict[str, float]:
