@@ -150,6 +150,19 @@ def test_a_signal_ends_a_flow_of_100_sleeping_tasks(  # noqa: PLR0917 - fixtures
     )  # fmt: skip
 
 
+def test_ctrl_c_while_an_instance_starts(run_script, tmp_path):
+    """Ray cannot be told to give up; the process waits for it, not for long, and leaves nothing."""
+    before = folders()
+    process = run_script(SLEEPING, str(tmp_path / "script.py"), str(tmp_path), wait=False)
+    while "Starting a temporary Ray instance" not in (line := process.stderr.readline()):
+        assert line, "it has ended"
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode in {130, -signal.SIGINT}, err
+    assert folders() - before == set()
+    assert not of_group(process.pid)
+
+
 def folders():
     return set(Path(tempfile.gettempdir()).glob("riverrun-ray-*"))
 
