@@ -269,7 +269,7 @@ def test_a_call_whose_value_has_no_place_is_crashed_for_good(on_worker):
     assert type(error) is CrashedRun
     assert options["final"] is True
     assert str(error).startswith("Task run 'big-0': the disk behind the object store of its Ray node is full. Free")
-    assert "Ray says: The object cannot be created because" in str(error)
+    assert "Ray says: no place" in str(error)
 
 
 def test_an_argument_for_which_ray_has_no_place(on_shared, monkeypatch):

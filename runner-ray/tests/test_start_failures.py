@@ -111,10 +111,12 @@ def test_a_start_that_was_given_up_does_not_end_the_next_flow_run():
 def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):
     from runner_ray import _sessions
 
+    monkeypatch.setattr(_sessions, "_unfinished", None)
     back = threading.Event()
-    stuck = threading.Thread(target=back.wait)
+    stuck = _sessions._Keeper(None, None)
+    monkeypatch.setattr(stuck, "_open", lambda _: back.wait())
     stuck.start()
-    monkeypatch.setattr(_sessions, "_unfinished", stuck)
+    stuck.give_up()
     try:
         assert failure_of(RayTaskRunner(start_timeout=0.2)) == (
             "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "

@@ -150,6 +150,25 @@ def test_a_signal_ends_a_flow_of_100_sleeping_tasks(  # noqa: PLR0917 - fixtures
     )  # fmt: skip
 
 
+@pytest.fixture
+def place():
+    """A folder for temporary files; its name is short, for the names of sockets are made of it."""
+    with tempfile.TemporaryDirectory(prefix="rr-", dir="/tmp") as made:
+        yield made
+
+
+def test_ctrl_c_while_an_instance_starts(run_script, tmp_path, wait_until, place):
+    """Ray cannot be told to give up; the process waits for it, not for long, and leaves nothing."""
+    process = run_script(SLEEPING, str(tmp_path / "script.py"), str(tmp_path), wait=False, env={"TMPDIR": place})
+    wait_until(lambda: list(Path(place).glob("riverrun-ray-*")), "an instance begins to start")
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode != 0, err
+    assert err.rstrip().endswith("KeyboardInterrupt"), err
+    assert not list(Path(place).glob("riverrun-ray-*"))
+    assert not of_group(process.pid)
+
+
 def folders():
     return set(Path(tempfile.gettempdir()).glob("riverrun-ray-*"))
 

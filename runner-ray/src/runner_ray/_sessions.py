@@ -114,7 +114,7 @@ def _await_unfinished(deadline: Deadline) -> None:
     """
     if _unfinished is None:
         return
-    _unfinished.join(deadline.left)
+    _unfinished.finish(deadline.left)
     if _unfinished.is_alive():
         raise TaskRunnerStartError(
             "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "
@@ -231,6 +231,7 @@ def _new(runner: RayTaskRunner, deadline: Deadline) -> Session:
     _quiet.quiet()
     session.keeper = keeper = _Keeper(runner, session)
     try:
+        keeper.start()
         keeper.wait(deadline)
     except BaseException:
         keeper.give_up()
@@ -250,7 +251,6 @@ class _Keeper(threading.Thread):
         self._ready = threading.Event()
         self._released = threading.Event()
         self._error: BaseException | None = None
-        self.start()
 
     def run(self) -> None:
         try:
@@ -302,7 +302,12 @@ class _Keeper(threading.Thread):
             self.join(CLOSE_WITHIN)
         else:
             _unfinished = self
-            atexit.register(self.join, EXIT_WITHIN)  # or its processes and its folder would outlive this one
+            atexit.register(self.finish, EXIT_WITHIN)  # or its processes and its folder would outlive this one
+
+    def finish(self, seconds: float) -> None:
+        """Wait until it has ended."""
+        with suppress(RuntimeError):  # it was interrupted before it began
+            self.join(seconds)
 
     def close(self) -> None:
         """Close the session, and wait for that."""
