@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import threading
 import time
@@ -31,6 +32,35 @@ def failure_of(runner, limit=20):
         asking()
     assert time.monotonic() - began < limit
     return str(error.value)
+
+
+@pytest.fixture
+def failure_elsewhere(run_script):
+    """Do what `failure_of` does in a process of its own: where an instance begins, Ray may end the process with it."""
+
+    def failure_elsewhere(runner, limit=20):
+        process = run_script(f"""
+            import pickle, time
+            from riverrun import flow
+            from riverrun.exceptions import TaskRunnerStartError
+
+            @flow(task_runner=pickle.loads({pickle.dumps(runner)!r}))
+            def asking():
+                pass
+
+            began = time.monotonic()
+            try:
+                asking()
+            except TaskRunnerStartError as error:
+                print(time.monotonic() - began)
+                print(error)
+        """)
+        seconds, _, text = process.out.partition("\n")
+        assert text, process.err
+        assert float(seconds) < limit
+        return text.removesuffix("\n")
+
+    return failure_elsewhere
 
 
 @pytest.mark.parametrize(
@@ -88,24 +118,34 @@ def test_a_server_that_does_not_speak_as_ray_does(run_script):
     assert f"{start}something listens there, and did not answer as a Ray cluster does within 3 s." in process.err
 
 
-def test_a_temporary_instance_that_does_not_start_in_time():
-    text = failure_of(RayTaskRunner(start_timeout=0.2))
+def test_a_temporary_instance_that_does_not_start_in_time(failure_elsewhere):
+    text = failure_elsewhere(RayTaskRunner(start_timeout=0.2))
     assert text == "The temporary Ray instance did not start within 0.2 s. Allow more with start_timeout=SECONDS."
 
 
-def test_a_start_that_was_given_up_does_not_end_the_next_flow_run():
+def test_a_start_that_was_given_up_does_not_end_the_next_flow_run(run_script):
     """It goes on in its thread; a session of the next flow run begins when it has come back and is shut down."""
-    from runner_ray import _sessions
+    process = run_script(f"""
+        from riverrun import flow, task
+        from riverrun.exceptions import TaskRunnerStartError
+        from riverrun.task_runners import RayTaskRunner
+        from runner_ray import _sessions
 
-    failure_of(RayTaskRunner(init_kwargs={"num_cpus": 1}, start_timeout=0.2))
-    given_up = _sessions._unfinished
+        @task
+        def answer():
+            return 42
 
-    @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
-    def asking():
-        assert not given_up.is_alive()
-        return answer().result(LIMIT)
+        @flow
+        def asking():
+            return answer().result({LIMIT})
 
-    assert asking() == 42
+        try:
+            asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}, start_timeout=0.2))()
+        except TaskRunnerStartError:
+            given_up = _sessions._unfinished
+            print(asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}))(), given_up.is_alive())
+    """)
+    assert process.out == "42 False\n", process.err
 
 
 def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):
@@ -148,21 +188,21 @@ def test_an_address_in_the_environment_that_is_none(monkeypatch, address):
     )
 
 
-def test_init_kwargs_that_ray_does_not_take():
-    text = failure_of(RayTaskRunner(init_kwargs={"no_such_option": 1}))
+def test_init_kwargs_that_ray_does_not_take(failure_elsewhere):
+    text = failure_elsewhere(RayTaskRunner(init_kwargs={"no_such_option": 1}))
     assert text == (
         "The temporary Ray instance did not start: RuntimeError: Unknown keyword argument(s): no_such_option"
     )
 
 
-def test_a_temporary_instance_without_a_cpu():
-    text = failure_of(RayTaskRunner(init_kwargs={"num_cpus": 0}, start_timeout=10))
+def test_a_temporary_instance_without_a_cpu(failure_elsewhere):
+    text = failure_elsewhere(RayTaskRunner(init_kwargs={"num_cpus": 0}, start_timeout=10))
     assert text.startswith("The temporary Ray instance has 1 node and no CPU: no task could run.")
 
 
-def test_a_cluster_without_a_cpu(make_ray_cluster):
+def test_a_cluster_without_a_cpu(make_ray_cluster, failure_elsewhere):
     cluster = make_ray_cluster(cpus=0)
-    text = failure_of(RayTaskRunner(address=cluster.address, start_timeout=4))
+    text = failure_elsewhere(RayTaskRunner(address=cluster.address, start_timeout=4))
     assert text == (
         f"The Ray cluster at {cluster.address} has 1 node and no CPU: no task could run. Start a node that has one "
         "(`ray start --address=... --num-cpus=2`), or see to it that `num_cpus` is not 0."
