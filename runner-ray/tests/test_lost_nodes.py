@@ -182,6 +182,60 @@ def test_sigkill_of_the_head(make_ray_cluster, noting, name):
         assert isinstance(state.exception(), CrashedRun)
 
 
+GOES_ON = """
+import time
+from riverrun import flow, task
+from riverrun.task_runners import RayTaskRunner
+
+@task
+def sleeps():
+    open(NOTED, "w").close()
+    time.sleep(600)
+
+@task
+def answer():
+    return 42
+
+@flow(task_runner=RayTaskRunner(address=ADDRESS))
+def goes_on():
+    message = sleeps().wait(60).message
+    time.sleep(SECONDS + 3)
+    print(message)
+    return answer().wait(5).name
+
+OPEN
+print(goes_on())
+
+@flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
+def afterwards():
+    return answer().result(60)
+
+print(afterwards())
+"""
+
+
+@pytest.mark.parametrize("of_user", [False, True])
+def test_a_flow_run_that_goes_on_without_its_cluster_is_not_ended_by_ray(
+    make_ray_cluster, run_script, tmp_path, wait_until, of_user
+):
+    """Ray ends a process in which a session is open, or a question to the head is, so long after the head has gone."""
+    seconds = 15
+    cluster = make_ray_cluster()
+    source = GOES_ON.replace("ADDRESS", repr(cluster.address)).replace("SECONDS", str(seconds))
+    source = source.replace("NOTED", repr(str(tmp_path / "noted")))
+    source = source.replace("OPEN", f"import ray; ray.init({cluster.address!r})" if of_user else "")
+    env = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(seconds), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    process = run_script(source, wait=False, env=env)
+    wait_until((tmp_path / "noted").exists, "the task runs")
+    cluster.end()
+    out, err = process.communicate(timeout=LIMIT)
+    message, *others = out.splitlines()
+    assert f"lost the connection to the Ray cluster at {cluster.address}: " in message, err
+    assert others == ["Crashed", "42"], err
+    closing = "Closing the session of Ray that was open in this process: lost the connection to the Ray cluster at "
+    assert (closing in err) == of_user
+
+
 # A thread of gRPC's says so when its channel is closed.
 @pytest.mark.filterwarnings("ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning")
 def test_sigkill_of_the_head_through_ray_client(make_ray_cluster, noting):

@@ -77,7 +77,7 @@ class RayTaskExecutor:
     def begin(self) -> None:
         """Get to know the nodes of the cluster."""
         self._guests.welcome()
-        self._functions = Functions(self._guests.parcels)
+        self._functions = Functions(self._guests.parcels, self._session)
         self._waiter.start()
         self._watch.start()
 
@@ -127,8 +127,10 @@ class RayTaskExecutor:
                 options, call.name, call.key, payload, [upstream.ref for upstream in upstreams]
             )
             self._waiter.take(sending)
-        except BaseException:
+        except BaseException as error:
             self._open.pop(call.key, None)
+            if isinstance(error, ConnectionError):
+                raise CrashedRun(f"Task run {call.name!r} was not sent: {error}") from error
             raise
         return value
 
@@ -246,3 +248,5 @@ class RayTaskExecutor:
             if self._open.pop(sending.key, None) is not None:
                 error = CrashedRun(f"Task run {sending.name!r}: {why}")
                 sending.report.lost(error, final=True)
+        self._waiter.stop()
+        self._waiter.join()  # the session is closed next, and nobody may wait with it by then

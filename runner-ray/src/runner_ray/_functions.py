@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from riverrun.workers import Parcel
 
+    from runner_ray._sessions import Session
+
 ALWAYS = {"num_returns": 2, "max_retries": 0, "retry_exceptions": False}
 """A call is made once: Ray runs none a second time."""
 
@@ -20,12 +22,14 @@ class Functions:
 
     Args:
         parcels: the code that was shipped; it is put into the object store once.
+        session: the session of Ray.
     """
 
-    def __init__(self, parcels: list[Parcel]) -> None:
+    def __init__(self, parcels: list[Parcel], session: Session) -> None:
         import ray
 
         self._ray = ray
+        self._session = session
         self._first = [ray.put(parcels)] if parcels else []
         self._function = _worker.run_shipped if parcels else _worker.run
         self._made: dict[Any, Any] = {}
@@ -42,6 +46,9 @@ class Functions:
 
         Returns:
             The references of its outcome and its value.
+
+        Raises:
+            ConnectionError: the head does not answer, which a call with new options has to ask.
         """
         function = self._made.get(()) if not options else None
         if function is None:
@@ -57,6 +64,8 @@ class Functions:
         same = _frozen(options)
         function = self._made.get(same)
         if function is None:
+            if not self._session.is_reachable:
+                raise ConnectionError(f"lost the connection to {self._session.where}: its head does not answer.")
             function = self._made[same] = self._ray.remote(**{**ALWAYS, **options})(self._function)
         return function
 

@@ -95,14 +95,14 @@ class Guests:
             time.sleep(LOOK_EVERY)
 
     def nodes(self, *, fresh: bool = False) -> list[dict[str, Any]]:
-        """Give the nodes, as `ray.nodes()` does.
+        """Give the nodes, as `ray.nodes()` does; as they were, if the head does not answer.
 
         Args:
             fresh: whether Ray is asked anew in any case.
         """
         import ray
 
-        if fresh or time.monotonic() - self._since > FRESH:
+        if (fresh or time.monotonic() - self._since > FRESH) and self._session.is_reachable:
             self._nodes = ray.nodes()
             self._since = time.monotonic()
         return self._nodes
@@ -154,6 +154,8 @@ class Guests:
         """
         if self._folder is not None and (seen := _notes.find(key, self._folder)) is not None:
             return seen
+        if not self._session.is_reachable:
+            return None
         from runner_ray._introduction import witnesses
 
         others = [node for node in self.nodes(fresh=True) if node["Alive"]]
@@ -173,6 +175,8 @@ class Guests:
         """
         from runner_ray._introduction import end_workers
 
+        if not self._session.is_reachable:
+            return
         end_workers([node for node in self.nodes(fresh=True) if node["Alive"]], keys)
 
     def goodbye(self) -> None:

@@ -52,6 +52,8 @@ class Session:
         self.is_client = place is not None and place.is_client
         self.users = 0
         self.keeper: _Keeper | None = None
+        self.gone = ""
+        """How it was lost; empty while it is there."""
 
     @property
     def where(self) -> str:
@@ -60,8 +62,35 @@ class Session:
             return "the temporary Ray instance"
         return f"the Ray cluster at {self.place.address if self.place else 'the address of the open session'}"
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether its head answers: to be seen before Ray is asked for what only the head knows.
+
+        While there is an unanswered question, Ray does not close a session, and 60 seconds after it ends this process.
+        """
+        return self.place is None or self.place.answers()
+
+    def lose(self, why: str) -> None:
+        """Close it, for its cluster is gone; nobody is waited for.
+
+        Ray would end this process, whatever it does by then, when the head of an open session was away for 60 seconds.
+
+        Args:
+            why: what the flow runs that use it are told.
+        """
+        with _losing:
+            if self.gone:
+                return
+            self.gone = why
+        if self.keeper is not None:
+            self.keeper.release()
+        elif not self.is_client:
+            logger.warning("Closing the session of Ray that was open in this process: %s", why)
+            threading.Thread(target=_shut_down, name="riverrun-ray-shutdown", daemon=True).start()
+
 
 _lock = threading.Lock()
+_losing = threading.Lock()
 _current: Session | None = None
 _unfinished: _Keeper | None = None
 """Of a start that was given up; when Ray has come back to it, it shuts Ray down, whoever uses it by then."""
@@ -98,6 +127,8 @@ def _entered(runner: RayTaskRunner) -> Session:
         if session is not None and _is_open(session):
             _refuse_other(runner, session)
         else:
+            if session is not None and session.keeper is not None:  # its cluster is gone, and it is being closed
+                session.keeper.finish(deadline.left)
             _await_unfinished(deadline)
             session = _current = _found_open(runner) or _new(runner, deadline)
         session.users += 1
@@ -137,7 +168,7 @@ def _left(session: Session) -> None:
 def _is_open(session: Session) -> bool:
     import ray
 
-    return bool(ray.is_initialized()) and session.users > 0
+    return bool(ray.is_initialized()) and session.users > 0 and not session.gone
 
 
 def _refuse_other(runner: RayTaskRunner, session: Session) -> None:
@@ -309,9 +340,13 @@ class _Keeper(threading.Thread):
         with suppress(RuntimeError):  # it was interrupted before it began
             self.join(seconds)
 
+    def release(self) -> None:
+        """Let the session be closed."""
+        self._released.set()
+
     def close(self) -> None:
         """Close the session, and wait for that."""
-        self._released.set()
+        self.release()
         self.join(CLOSE_WITHIN)
 
 

@@ -62,14 +62,16 @@ class Watch:
         """See that there is a session at all."""
         import ray
 
-        if not ray.is_initialized():
+        if self._session.gone:  # another flow run that shares it has seen that
+            self._gone(self._session.gone)
+        elif not ray.is_initialized():
             self._gone("the session of Ray was shut down during the flow run.")
 
     def look_closely(self) -> None:
         """See that the node of this process is there, now."""
         self.check()
         if self._raylet and not _listens(self._raylet):
-            self._gone(f"lost the connection to {self._session.where}: its node on this machine is gone.")
+            self._lost("its node on this machine is gone.")
 
     def _run(self) -> None:
         while not self._stopped.wait(BEAT):
@@ -86,10 +88,7 @@ class Watch:
         now = time.monotonic()
         self._away_since = self._away_since or now
         if now - self._away_since >= PATIENCE:
-            self._gone(
-                f"lost the connection to {self._session.where}: its head at {place.host}:{place.port} has not answered "
-                f"for {PATIENCE:g} s."
-            )
+            self._lost(f"its head at {place.host}:{place.port} has not answered for {PATIENCE:g} s.")
 
     def _look_for_unmet(self) -> None:
         """End calls that have waited for a node that is gone: Ray would let them wait for ever."""
@@ -107,6 +106,11 @@ class Watch:
 
                 text = _wanted.unmet(sending.name, sending.needs, nodes)
                 sending.report.lost(CrashedRun(f"{text} A node that had it is gone."), final=True)
+
+    def _lost(self, why: str) -> None:
+        why = f"lost the connection to {self._session.where}: {why}"
+        self._gone(why)
+        self._session.lose(why)
 
     def _gone(self, why: str) -> None:
         with self._lock:
