@@ -150,6 +150,64 @@ def test_a_signal_ends_a_flow_of_100_sleeping_tasks(  # noqa: PLR0917 - fixtures
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("address", [None, "of a cluster"])
+def test_a_process_may_take_its_time_after_sigterm(run_script, tmp_path, wait_until, shared_ray_cluster, address):
+    """Ray's own handler would abort it after 3 seconds."""
+    address = address and shared_ray_cluster.address
+    process = run_script(f"""
+        import sys, time
+        from riverrun import flow, task
+        from riverrun.task_runners import RayTaskRunner
+
+        @task
+        def sleep(file):
+            open(file, "w").close()
+            time.sleep(600)
+
+        def takes_its_time(*_):
+            time.sleep(5)
+            print("told")
+
+        @flow(task_runner=RayTaskRunner(address={address!r}), on_crashed=[takes_its_time])
+        def sleeping():
+            sleep({str(tmp_path / "runs")!r}).result()
+
+        sleeping()
+    """, wait=False)  # fmt: skip
+    wait_until((tmp_path / "runs").exists, "the task runs")
+    os.kill(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode in {143, -signal.SIGTERM}, err
+    assert out == "told\n"
+    assert "SIGTERM received" not in err  # by Ray, with a stack trace
+
+
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_a_handler_of_sigterm_stays(run_script, where):
+    process = run_script(f"""
+        import os, signal, threading
+        from riverrun import flow
+        from riverrun.task_runners import RayTaskRunner
+
+        signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+
+        @flow(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}))
+        def quick():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        if {where!r} == "thread":
+            thread = threading.Thread(target=quick)
+            thread.start()
+            thread.join()
+        else:
+            quick()
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("at the end")
+    """)
+    assert process.out == "heard\nheard\nat the end\n", process.err
+    assert process.returncode == 0
+
+
 @pytest.fixture
 def place():
     """A folder for temporary files; its name is short, for the names of sockets are made of it."""

@@ -16,6 +16,7 @@ from riverrun.exceptions import TaskRunnerStartError
 from riverrun.workers import Deadline
 
 from runner_ray import _addresses, _quiet, _temporary
+from runner_ray._signals import sigterm_kept
 from runner_ray._start_errors import explained
 
 if TYPE_CHECKING:
@@ -302,14 +303,15 @@ class _Keeper(threading.Thread):
             folder = stack.enter_context(_temporary.folder(kwargs))
             stack.enter_context(_temporary.environment())
             stack.callback(_shut_down)
-            context = _temporary.started(kwargs, folder)
+            with sigterm_kept():
+                context = _temporary.started(kwargs, folder)
             if url := getattr(context, "dashboard_url", ""):
                 logger.info("The Ray dashboard is available at http://%s", url)
             return
         import ray
 
         stack.callback(_shut_down)
-        with _addresses.loopback_only(wanted=place.on_loopback):
+        with _addresses.loopback_only(wanted=place.on_loopback), sigterm_kept():
             ray.init(place.address, **{**_temporary.quiet_logging(), **kwargs})
 
     def wait(self, deadline: Deadline) -> None:
@@ -353,7 +355,7 @@ class _Keeper(threading.Thread):
 def _shut_down() -> None:
     import ray
 
-    with suppress(Exception):
+    with suppress(Exception), sigterm_kept():
         ray.shutdown()
     with suppress(ImportError):
         # Ray imports it when the interpreter exits. An import at that time lets Python forget that a Ctrl-C was the
