@@ -31,16 +31,20 @@ def travels_by_value(module: str) -> bool:
     return module in _names
 
 
-def tell_cloudpickle() -> None:
+def tell_cloudpickle() -> bool:
     """See that cloudpickle knows the modules; called before something is pickled for a worker.
 
     Not done in `add()`: importing cloudpickle takes longer than many a flow that pickles nothing.
+
+    Returns:
+        Whether it knows others too, of which the application has told it.
     """
     import cloudpickle
 
     for name in _names:
         if name in sys.modules and name != "__main__":  # of `__main__` it knows
             cloudpickle.register_pickle_by_value(sys.modules[name])
+    return not cloudpickle.list_registry_pickle_by_value() <= _names
 
 
 def dumps(value: Any) -> bytes:

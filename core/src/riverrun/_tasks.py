@@ -251,14 +251,20 @@ class Task(Generic[P, R_co]):
     def __repr__(self) -> str:
         return f"<Task {self.name!r}>"
 
-    def for_worker(self) -> Any:
-        """Give what a worker needs to call the function: hooks, key functions and the like stay in this process."""
+    def for_worker(self) -> tuple[Any, bool]:
+        """Give what a worker needs to call the function: hooks, key functions and the like stay in this process.
+
+        Returns:
+            It, and whether it travels by its name alone.
+        """
         if self._origin is not None:
             base, method, _ = self._origin
-            return base.for_worker() if method == "with_options" else self
+            return base.for_worker() if method == "with_options" else (self, False)
         if is_found(self, self.__module__, self.__qualname__):
-            return self
-        return Body(self.fn, self.name, is_async=self.is_async)
+            return self, True
+        fn = self.fn
+        by_name = is_found(fn, getattr(fn, "__module__", ""), getattr(fn, "__qualname__", ""))
+        return Body(fn, self.name, is_async=self.is_async), by_name
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by name where that name leads back to this very object, else with the function's code."""

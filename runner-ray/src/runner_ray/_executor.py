@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import CrashedRun, TaskSerializationError, WorkerLost
 
-from runner_ray import _wanted
+from runner_ray import _wanted, _worker
 from runner_ray._functions import Functions
 from runner_ray._guests import Guests
 from runner_ray._loss import full, is_full
@@ -112,7 +112,7 @@ class RayTaskExecutor:
         needs = _wanted.demand(options)
         self._guests.refuse_unmet(call.name, needs, options)
         upstreams, call.upstreams = call.upstreams, ()
-        payload = pickle.dumps(call, protocol=5)
+        payload = _worker.payload(call)
         call.upstreams = upstreams
         value = Value(call.key)
         sending = Sending(call.key, call.name, value, upstreams=upstreams, report=report, needs=needs)
@@ -124,7 +124,7 @@ class RayTaskExecutor:
         assert self._functions is not None, "it has begun"  # noqa: S101 - said to type checkers
         try:
             value.outcome, value.ref = self._functions.call(
-                options, call.name, call.key, payload, [upstream.ref for upstream in upstreams]
+                options, call.name, payload, [upstream.ref for upstream in upstreams]
             )
             self._waiter.take(sending)
         except BaseException as error:

@@ -34,14 +34,13 @@ class Functions:
         self._function = _worker.run_shipped if parcels else _worker.run
         self._made: dict[Any, Any] = {}
 
-    def call(self, options: Mapping[str, Any], name: str, key: str, payload: bytes, values: Sequence[Any]) -> Any:
+    def call(self, options: Mapping[str, Any], name: str, payload: bytes, values: Sequence[Any]) -> Any:
         """Call it on a worker.
 
         Args:
             options: Ray's, for this call.
             name: what it is called in Ray's dashboard.
-            key: the call's.
-            payload: the call, pickled.
+            payload: the call, packed.
             values: the references of the values that it takes.
 
         Returns:
@@ -55,7 +54,7 @@ class Functions:
             function = self._with_options(options)
         # What `function.options(name=name).remote(...)` does, which also makes a class and checks options each time.
         return function._remote(  # noqa: SLF001
-            args=(*self._first, key, payload, *values),
+            args=(*self._first, payload, *values),
             serialized_runtime_env_info=function._serialized_base_runtime_env_info,  # noqa: SLF001
             **{**function._default_options, "name": name},  # noqa: SLF001
         )

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 FEW: Final = 50
 """So many calls may be open at a time for Ray to tell of each."""
-WINDOW: Final = 1_000
+WINDOW: Final = 200
 """So many calls are looked at together."""
 BATCH: Final = 100
 """So many outcomes are waited for together; Ray's time for one look grows with both numbers."""
-SOON: Final = 0.01
+SOON: Final = 0.02
 """Seconds after which what has ended is taken, though it be fewer; where nothing ends, the next look takes longer."""
 LATE: Final = 0.1
 

@@ -41,12 +41,20 @@ class Reported(Exception):
         return f"{self.key} has no value"
 
 
-def run(key: str, payload: bytes, *values: Any) -> tuple[bytes, Any]:
+def payload(call: TaskCall) -> bytes:
+    """Pack a call: its key, readable without the rest, and its pickle; one argument, for each costs Ray its time.
+
+    Args:
+        call: the call.
+    """
+    return b"%b\n%b" % (call.key.encode(), pickle.dumps(call, protocol=5))
+
+
+def run(payload: bytes, *values: Any) -> tuple[bytes, Any]:
     """Run one call.
 
     Args:
-        key: the call's.
-        payload: the call, pickled.
+        payload: the call, packed.
         values: those of its upstreams.
 
     Returns:
@@ -56,11 +64,13 @@ def run(key: str, payload: bytes, *values: Any) -> tuple[bytes, Any]:
         Reported: there is no value.
     """
     _leave_interrupts_alone()
+    start, _, packed_call = payload.partition(b"\n")
+    key = start.decode()
     journal = _notes.journal()
     journal.begin(key)
     records = Records(key, journal)
     try:
-        call: TaskCall = pickle.loads(payload)  # noqa: S301 - the flow's process is trusted: it sends code
+        call: TaskCall = pickle.loads(packed_call)  # noqa: S301 - the flow's process is trusted: it sends code
         packed = [value if isinstance(value, Shared) else Shared(value, []) for value in values]
         outcome, value = call.run_keeping(packed, INLINE, records)
         kept = _for_others(outcome, value, call.name)
@@ -73,12 +83,12 @@ def run(key: str, payload: bytes, *values: Any) -> tuple[bytes, Any]:
     return told, kept
 
 
-def run_shipped(parcels: list[Parcel], key: str, payload: bytes, *values: Any) -> tuple[bytes, Any]:
+def run_shipped(parcels: list[Parcel], payload: bytes, *values: Any) -> tuple[bytes, Any]:
     """Make shipped code importable, and do what `run` does."""
     from riverrun.workers import unpack
 
     unpack(parcels)
-    return run(key, payload, *values)
+    return run(payload, *values)
 
 
 def _for_others(outcome: Outcome, value: Any, name: str) -> Any:
