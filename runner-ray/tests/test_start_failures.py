@@ -281,6 +281,30 @@ def test_a_session_that_the_user_has_opened_is_used_and_left_open(run_script):
     assert f"{start}another cluster, at {address}. " in lines[6]
 
 
+def test_ray_does_not_tell_of_failed_tasks_a_second_time_in_a_session_of_the_users(run_script):
+    process = run_script("""
+        import time
+        import ray
+        from riverrun import flow, task
+        from riverrun.task_runners import RayTaskRunner
+
+        @task
+        def fails():
+            raise ValueError("on purpose")
+
+        @flow(task_runner=RayTaskRunner())
+        def failing():
+            for future in [fails() for _ in range(60)]:
+                future.wait()
+
+        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+        failing(return_state=True)
+        time.sleep(3)
+    """)
+    assert "ValueError: on purpose" in process.err
+    assert "Unhandled error" not in process.err
+
+
 def test_flow_runs_that_overlap_share_a_session_if_they_ask_for_the_same(held_session):
     other = RayTaskRunner(init_kwargs={"num_cpus": 1})
     assert failure_of(other) == (

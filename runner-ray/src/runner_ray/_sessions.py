@@ -32,7 +32,7 @@ CLOSE_WITHIN = 30.0
 """Seconds that Ray's own shutdown may take; it takes one or two, and five where the cluster is gone."""
 
 EXIT_WITHIN = 5.0
-"""Seconds that the end of this process waits for a start that was given up."""
+"""Seconds that a Ctrl-C, or the end of this process, waits for a start that was given up."""
 
 
 class Session:
@@ -200,6 +200,7 @@ def _found_open(runner: RayTaskRunner) -> Session | None:
         return None
     session = Session((runner.address, runner.init_kwargs), _place_of_open_session(), temporary=False, owner=False)
     _check_users_session(runner, session)
+    _quiet.quiet()
     logger.info("Using the session of Ray that is open in this process, with %s", session.where)
     return session
 
@@ -265,8 +266,10 @@ def _new(runner: RayTaskRunner, deadline: Deadline) -> Session:
     try:
         keeper.start()
         keeper.wait(deadline)
-    except BaseException:
+    except BaseException as error:
         keeper.give_up()
+        if isinstance(error, KeyboardInterrupt):
+            keeper.finish(EXIT_WITHIN)  # here, and not as the process ends: what still starts would change its status
         raise
     if session.place is None:
         session.place = _place_of_open_session()
@@ -349,7 +352,11 @@ class _Keeper(threading.Thread):
     def close(self) -> None:
         """Close the session, and wait for that."""
         self.release()
-        self.join(CLOSE_WITHIN)
+        try:
+            self.join(CLOSE_WITHIN)
+        except KeyboardInterrupt:
+            self.join(CLOSE_WITHIN)  # Ray's own exit would close it a second time, and end this process for that
+            raise
 
 
 def _shut_down() -> None:
