@@ -100,6 +100,45 @@ def test_the_dashboard_if_it_is_asked_for(asking):
     assert seen["dashboard"].startswith("127.0.0.1:")
 
 
+NAMES = """
+    import sys, time
+    import ray
+    from riverrun import flow, task
+    from riverrun.task_runners import RayTaskRunner
+
+    @task
+    def greet(number):
+        return number
+
+    @flow(task_runner=RayTaskRunner())
+    def greeting():
+        futures = [greet.with_options(name="hello")(number) for number in range(3)]
+        return [(future.name, future.result())[0] for future in futures]
+
+    ray.init("local", num_cpus=1, include_dashboard=DASHBOARD, log_to_driver=False)
+    names = set(greeting())
+    assert len(names) == 3
+    end = time.monotonic() + 30
+    while not names <= (seen := SEEN):  # Ray sends what it has seen once a second
+        assert time.monotonic() < end, seen
+        time.sleep(0.2)
+    print("there")
+"""
+
+
+def test_names_in_ray_are_those_of_the_task_runs(run_script):
+    seen = '{event["cat"].removeprefix("task::") for event in ray.timeline()}'
+    process = run_script(NAMES.replace("DASHBOARD", "False").replace("SEEN", seen))
+    assert process.out == "there\n", process.err
+
+
+def test_names_in_rays_state_api_are_those_of_the_task_runs(run_script):
+    pytest.importorskip("aiohttp_cors")  # ray[default]
+    seen = "{each.name for each in __import__('ray.util.state').util.state.list_tasks()}"
+    process = run_script(NAMES.replace("DASHBOARD", "True").replace("SEEN", seen))
+    assert process.out == "there\n", process.err
+
+
 SLEEPING = """
     import sys, time
     from riverrun import flow, task
