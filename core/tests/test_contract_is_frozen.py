@@ -11,7 +11,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from riverrun import _calls, abc, hookspecs
+from riverrun import _calls, _outcomes, abc, hookspecs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_what_executors_may_look_at_in_a_call_and_an_outcome_is_there():
     scope = _calls.TaskScope("double-0", None, {}, awaits=False)
     call = _calls.TaskCall(body=None, args=(), kwargs={}, scope=scope, key="double-0-1")
     assert [name for name in sorted(OF_A_CALL) if not hasattr(call, name)] == []
-    assert [name for name in sorted(OF_AN_OUTCOME) if not hasattr(_calls.Outcome(), name)] == []
+    assert [name for name in sorted(OF_AN_OUTCOME) if not hasattr(_outcomes.Outcome(), name)] == []
 
 
 def test_what_executors_may_look_at_is_on_the_page():

@@ -12,20 +12,12 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun import _async, _inputs, _logging, _timers
-from riverrun._calls import (
-    Outcome,
-    TaskCall,
-    TaskScope,
-    call_in_scope,
-    execute,
-    execute_async,
-    from_user_code,
-    timed_out,
-    unpack,
-)
+from riverrun._calls import TaskCall, TaskScope
 from riverrun._context import current_scope
 from riverrun._endings import failed, is_cancellation, lost, not_taken
+from riverrun._execution import call_in_scope, execute, execute_async, from_user_code, timed_out
 from riverrun._futures import TaskFuture, TaskRun
+from riverrun._outcomes import Outcome, unpack
 from riverrun.states import COMPLETED, PENDING, RETRYING, RUNNING, Cancelled, Elsewhere, State, StateType
 
 if TYPE_CHECKING:

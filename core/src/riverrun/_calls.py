@@ -1,7 +1,7 @@
-"""What travels to a worker and what comes back: `TaskCall` and `Outcome`.
+"""What travels to a worker: `TaskCall`, one attempt at a task run, and what the worker has to know of task and run.
 
 A call runs the task's function once, wherever it is: in this thread, in another, in another process. All that the
-function does ends in an `Outcome`: nothing is raised. Between processes both travel as bytes which are made here, so
+function does ends in an `Outcome`: nothing is raised. Between processes a call travels as bytes which are made here, so
 that what cannot be pickled is the failure of one run, with its name, and never of the executor that carries it.
 """
 
@@ -9,165 +9,21 @@ from __future__ import annotations
 
 import os
 import pickle
-import threading
 import time
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun import _async, _by_value, _inputs, _logging, _names
 from riverrun._carried import Carried
-from riverrun._context import current_scope
-from riverrun._deadlines import interrupted_after
-from riverrun._surroundings import Surrounded, packed
-from riverrun.exceptions import RemoteTaskError, RunTimeout, TaskSerializationError
+from riverrun._execution import execute, execute_async, execute_within
+from riverrun._outcomes import Outcome, cannot_return, packed_if_small, packed_outcome
+from riverrun._surroundings import packed
+from riverrun.exceptions import TaskSerializationError
 from riverrun.states import State
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable, Sequence
     from contextvars import Context
-
-
-class Outcome:
-    """How one attempt ended: a value, or an error; and what a worker has to say about it.
-
-    Attributes:
-        value: what the function returned, if `error` is None.
-        error: what it raised.
-        start_time: when it began, in seconds since the epoch; None where the flow's process noted it itself.
-        records: the log records that were made on a worker.
-        worker: the host and the process that ran it, for people; empty in the flow's own process.
-        packed: the value as bytes, on its way between processes.
-        kept: whether the value has stayed where it was made.
-        missing: the name of the module that the worker would have needed to begin; empty if it has all.
-        void: whether the function returned a State that is not `COMPLETED`: nothing for those who take its value.
-    """
-
-    __slots__ = ("error", "kept", "missing", "packed", "records", "start_time", "value", "void", "worker")
-
-    def __init__(self, value: Any = None, error: BaseException | None = None) -> None:
-        self.value = value
-        self.error = error
-        self.start_time: float | None = None
-        self.records: list[logging.LogRecord] | None = None
-        self.worker = ""
-        self.packed: bytes | None = None
-        self.kept = False
-        self.void = False
-        self.missing = ""
-
-
-def call_in_scope(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a function inside a scope, in a context that is not used for anything else."""
-    current_scope.set(scope)
-    value = function(*args, **kwargs)
-    if scope.nested is not None:
-        scope.nested.close()
-    return value
-
-
-def execute(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-    """Call a function inside a scope; whatever it raises is in the outcome, its traceback beginning in its own code."""
-    token = current_scope.set(scope)
-    try:
-        if scope.surroundings:
-            with Surrounded(scope):
-                return _with_prints(scope, function, args, kwargs)
-        return _with_prints(scope, function, args, kwargs)
-    except BaseException as error:  # noqa: BLE001 - an outcome is a value; the engine knows what to do with each kind
-        return Outcome(None, from_user_code(error))
-    finally:
-        current_scope.reset(token)
-
-
-def _with_prints(scope: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-    if scope.log_prints is None:
-        return Outcome(call_in_scope(scope, function, args, kwargs))
-    with _logging.prints_logged(scope, wanted=scope.log_prints):
-        return Outcome(call_in_scope(scope, function, args, kwargs))
-
-
-async def execute_async(
-    scope: Any,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    timeout: float | None,  # noqa: ASYNC109 - its end is an outcome
-) -> Outcome:
-    """Do what `execute` does with a coroutine function; at its deadline the coroutine is cancelled."""
-    token = current_scope.set(scope)
-    try:
-        if scope.surroundings:
-            with Surrounded(scope):
-                return await _with_prints_async(scope, function, args, kwargs, timeout)
-        return await _with_prints_async(scope, function, args, kwargs, timeout)
-    except BaseException as error:  # noqa: BLE001
-        return Outcome(None, from_user_code(error))
-    finally:
-        current_scope.reset(token)
-
-
-async def _with_prints_async(
-    scope: Any,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    timeout: float | None,  # noqa: ASYNC109
-) -> Outcome:
-    if timeout is None and scope.log_prints is None:
-        return Outcome(await function(*args, **kwargs))
-    with _logging.prints_logged(scope, wanted=bool(scope.log_prints)):
-        if timeout is None:
-            return Outcome(await function(*args, **kwargs))
-        return await _within(timeout, function, args, kwargs)
-
-
-async def _within(
-    timeout: float,  # noqa: ASYNC109
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Outcome:
-    import anyio
-
-    value = None
-    with anyio.move_on_after(timeout) as deadline:
-        value = await function(*args, **kwargs)
-    # Only our own deadline counts: a TimeoutError of the user's code is an exception like others. Code that swallows
-    # the cancellation, or blocks the loop until after the deadline, has overrun it all the same.
-    late = deadline.cancel_called or anyio.current_time() >= deadline.deadline
-    return Outcome(None, timed_out(timeout)) if late else Outcome(value)
-
-
-def timed_out(timeout: float) -> RunTimeout:
-    """Make the exception of a task run that exceeded its time limit."""
-    return RunTimeout(f"Task run exceeded timeout of {float(timeout)} seconds")
-
-
-def from_user_code(error: BaseException) -> BaseException:
-    """Let an exception's traceback begin in the code of the user: our frames at its top say nothing."""
-    traceback = error.__traceback__
-    while (
-        traceback is not None
-        and traceback.tb_next is not None
-        and traceback.tb_frame.f_globals.get("__package__") == "riverrun"
-    ):
-        traceback = traceback.tb_next
-    return error.with_traceback(traceback)
-
-
-def _execute_within(timeout: float, body: Callable[[], Outcome]) -> Outcome:
-    """Execute on a worker: at the deadline the code is interrupted in its main thread, and left behind in any other."""
-    if threading.current_thread() is threading.main_thread():
-        with interrupted_after(timeout) as deadline:
-            outcome = body()
-        return Outcome(None, timed_out(timeout)) if deadline.passed else outcome
-    outcomes: list[Outcome] = []
-    context = copy_context()
-    thread = threading.Thread(target=lambda: outcomes.append(context.run(body)), name="riverrun-limited", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return outcomes[0] if outcomes else Outcome(None, timed_out(timeout))
 
 
 class Body:
@@ -259,7 +115,7 @@ class TaskCall:
         if self._log_level is None:
             context = self._context
             return self._run() if context is None else context.run(self._run)
-        return _packed_outcome(self._recorded(()), self.name)
+        return packed_outcome(self._recorded(()), self.name)
 
     def run_keeping(
         self, values: Sequence[Any], most: int, records: list[logging.LogRecord] | None = None
@@ -279,7 +135,7 @@ class TaskCall:
         value = outcome.value
         if isinstance(value, State):  # it says itself what became of the run: those who take the value get no State
             failed = not value.is_completed()
-            outcome = _packed_outcome(outcome, self.name)
+            outcome = packed_outcome(outcome, self.name)
             outcome.void = failed
             return outcome, None if failed else value.data
         if outcome.error is None:
@@ -287,10 +143,10 @@ class TaskCall:
                 outcome.packed = packed_if_small(value, most)
                 outcome.kept = outcome.packed is None
             except Exception as error:  # noqa: BLE001
-                outcome.error = _cannot_return(value, self.name, error)
+                outcome.error = cannot_return(value, self.name, error)
             outcome.value = None
         if outcome.error is not None:
-            return _packed_outcome(outcome, self.name), None
+            return packed_outcome(outcome, self.name), None
         return outcome, value
 
     def _recorded(self, values: Sequence[Any], records: list[logging.LogRecord] | None = None) -> Outcome:
@@ -323,7 +179,7 @@ class TaskCall:
             return _async.run_to_end(lambda: execute_async(self._scope, task.fn, args, kwargs, self._timeout))
         if self._timeout is None or self._log_level is None:  # in this process, the flow run's own timers see to it
             return execute(self._scope, task.fn, args, kwargs)
-        return _execute_within(self._timeout, lambda: execute(self._scope, task.fn, args, kwargs))
+        return execute_within(self._timeout, lambda: execute(self._scope, task.fn, args, kwargs))
 
     def _unpacked(self) -> Any:
         if isinstance(self._work, bytes):
@@ -456,131 +312,3 @@ def _this_worker() -> str:
     import socket
 
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _packed_outcome(outcome: Outcome, name: str) -> Outcome:
-    """Turn the value or the error into bytes; what cannot be pickled becomes an error that can."""
-    import cloudpickle
-
-    if outcome.error is None:
-        try:
-            outcome.packed = cloudpickle.dumps(outcome.value)
-        except Exception as error:  # noqa: BLE001
-            outcome.error = _cannot_return(outcome.value, name, error)
-    outcome.value = None
-    if outcome.error is not None:
-        outcome.packed = _packed_error(outcome.error)
-        outcome.error = RemoteTaskError("The exception is in `packed`.")
-    return outcome
-
-
-def _cannot_return(value: Any, name: str, error: Exception) -> TaskSerializationError:
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    msg = f"Task run {name!r}: its result (of type {kind}) cannot be pickled to travel back: {error}. Return "
-    return TaskSerializationError(f"{msg}what it is made from.")
-
-
-class _TooLarge(Exception):
-    """No error: it ends the pickling of what is to stay here."""
-
-
-class _Bounded:
-    """A file that takes so many bytes, and no more."""
-
-    def __init__(self, most: int) -> None:
-        self.parts: list[bytes] = []
-        self._room = most
-
-    def write(self, part: Any) -> int:
-        self.take(len(part))
-        self.parts.append(bytes(part))
-        return len(part)
-
-    def take(self, size: int) -> bool:
-        self._room -= size
-        if self._room < 0:
-            raise _TooLarge
-        return True
-
-
-def packed_if_small(value: Any, most: int) -> bytes | None:
-    """Pickle a value if that takes no more than so many bytes.
-
-    Args:
-        value: anything; the buffers of arrays are not copied to find out how large they are.
-        most: in bytes.
-
-    Returns:
-        The bytes; None if there would be more.
-
-    Raises:
-        Exception: it cannot be pickled (as far as that was looked at: what is too large is not looked at to its end).
-
-    Example:
-        >>> from riverrun._calls import packed_if_small
-        >>> packed_if_small(b"." * 2000, most=1000) is None
-        True
-    """
-    if type(value) in _inputs.ATOMIC and not (hasattr(value, "__len__") and len(value) > most):
-        return pickle.dumps(value, protocol=5) if type(value) is not type else _cloudpickled(value)
-    import cloudpickle
-
-    file = _Bounded(most)
-    try:
-        cloudpickle.Pickler(file, protocol=5, buffer_callback=lambda buffer: file.take(buffer.raw().nbytes)).dump(value)
-    except _TooLarge:
-        return None
-    return b"".join(file.parts)
-
-
-def _cloudpickled(value: Any) -> bytes:
-    import cloudpickle
-
-    return bytes(cloudpickle.dumps(value))
-
-
-def _packed_error(error: BaseException) -> bytes:
-    """Pickle an exception with the text of its traceback; one that does not come back the same travels as text."""
-    import traceback
-
-    import cloudpickle
-
-    text = "".join(traceback.format_exception(error)).rstrip()
-    try:
-        packed = cloudpickle.dumps((error, text))
-        again = cloudpickle.loads(packed)[0]
-        if type(again) is type(error) and str(again) == str(error):
-            return bytes(packed)
-    except Exception:  # noqa: BLE001, S110 - whatever goes wrong in user classes here, the text below travels
-        pass
-    kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    text_of_it = text.rpartition("\n")[2].partition(": ")[2]  # `traceback` copes with a `__str__` that raises
-    substitute = RemoteTaskError(
-        f"{kind}: {text_of_it} (this exception cannot be pickled; its traceback is in the notes)"
-    )
-    return bytes(cloudpickle.dumps((substitute, text)))
-
-
-def unpack(outcome: Outcome, name: str) -> Outcome:
-    """Turn what came back from another process into a value or an exception, with the worker's traceback as a note."""
-    if outcome.packed is None:
-        return outcome
-    import cloudpickle
-
-    packed, outcome.packed = outcome.packed, None
-    failed = outcome.error is not None
-    try:
-        content = cloudpickle.loads(packed)
-    except Exception as error:  # noqa: BLE001
-        msg = f"Task run {name!r}: what worker {outcome.worker} sent back cannot be rebuilt here: {error!r}."
-        outcome.error = TaskSerializationError(msg)
-        outcome.error.__cause__ = error
-        return outcome
-    if failed:
-        outcome.error, text = content
-        # Some libraries see to it that a traceback is pickled, too: then it is there, and need not be said twice.
-        told = "." if outcome.error.__traceback__ is not None else f":\n{text}"
-        outcome.error.add_note(f"On worker {outcome.worker}{told}")
-    else:
-        outcome.value = content
-    return outcome

@@ -14,8 +14,8 @@ from riverrun.states import Cancelled, Completed, Crashed, Failed, State, aggreg
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from riverrun._calls import Outcome
     from riverrun._flow_runs import FlowRun
+    from riverrun._outcomes import Outcome
 
 
 def failed(flow_run: FlowRun, error: BaseException) -> State:

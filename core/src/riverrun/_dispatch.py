@@ -21,7 +21,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from riverrun import _async, _logging, _timers
-from riverrun._calls import Outcome
+from riverrun._outcomes import Outcome
 from riverrun._signals import interrupts_raised
 from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, RemoteTaskExecutor, ReplacingTaskExecutor
 

@@ -11,10 +11,11 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 from riverrun import _async, _inputs, _plugins, _timers
-from riverrun._calls import Outcome, execute, execute_async
 from riverrun._conclusions import conclude, failed, interrupted
 from riverrun._deadlines import interrupted_after
+from riverrun._execution import execute, execute_async
 from riverrun._futures import check_may_block
+from riverrun._outcomes import Outcome
 from riverrun._signals import signals_noted
 from riverrun._waiting import all_done
 from riverrun.abc import Concurrency

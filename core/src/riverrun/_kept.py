@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun import _inputs, _logging
-from riverrun._calls import unpack
+from riverrun._outcomes import unpack
 from riverrun.exceptions import MissingContextError, WorkerLost
 from riverrun.states import Elsewhere
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from contextvars import Context
     from logging import LogRecord
 
-    from riverrun._calls import Outcome, TaskCall
+    from riverrun._calls import TaskCall
     from riverrun._futures import TaskRun
+    from riverrun._outcomes import Outcome
     from riverrun.abc import RemoteTaskExecutor
     from riverrun.exceptions import CrashedRun
 

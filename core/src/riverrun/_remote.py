@@ -19,11 +19,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from riverrun import _inputs, _logging
-from riverrun._calls import Outcome
 from riverrun._endings import failed, not_taken
 from riverrun._futures import TaskFuture
 from riverrun._inputs import Slot
 from riverrun._kept import LARGE, Kept, Put, Recipe, digest_if_large, size_of
+from riverrun._outcomes import Outcome
 from riverrun.abc import CancellingTaskExecutor
 from riverrun.exceptions import CrashedRun
 from riverrun.states import PENDING, Cancelled, Crashed, Elsewhere

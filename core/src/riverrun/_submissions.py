@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from riverrun import _async, _logging, _names
 from riverrun._attempts import NO_KEYWORDS, NOTHING, Attempts
-from riverrun._calls import Outcome
 from riverrun._context import this_thread
 from riverrun._endings import failed, is_interrupt, not_ready, not_taken, returned, run_hook
 from riverrun._futures import LOCKS, TaskFuture
+from riverrun._outcomes import Outcome
 from riverrun.exceptions import RunTimeout, WorkerLost
 from riverrun.states import COMPLETED, PENDING, AwaitingRetry, Cancelled, Crashed, State
 

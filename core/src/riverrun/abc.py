@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from contextvars import Context
     from logging import LogRecord
 
-    from riverrun._calls import Outcome as Outcome  # noqa: PLC0414
     from riverrun._calls import TaskCall as TaskCall  # noqa: PLC0414
+    from riverrun._outcomes import Outcome as Outcome  # noqa: PLC0414
     from riverrun.exceptions import CrashedRun
 
 
 def __getattr__(name: str) -> Any:
     """Give `Outcome` and `TaskCall` to those who make them; importing them takes longer than all of this module."""
-    if name in {"Outcome", "TaskCall"}:
+    if name == "Outcome":
+        from riverrun import _outcomes
+
+        return _outcomes.Outcome
+    if name == "TaskCall":
         from riverrun import _calls
 
-        return getattr(_calls, name)
+        return _calls.TaskCall
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 
