@@ -55,6 +55,8 @@ class Session:
         self.keeper: _Keeper | None = None
         self.gone = ""
         """How it was lost; empty while it is there."""
+        self._closer: threading.Thread | None = None
+        self._closed = threading.Event()
 
     @property
     def where(self) -> str:
@@ -71,23 +73,35 @@ class Session:
         """
         return self.place is None or self.place.answers()
 
-    def lose(self, why: str) -> None:
-        """Close it, for its cluster is gone; nobody is waited for.
+    def close_lost(self) -> None:
+        """Close it, for its cluster is `gone`; nobody is waited for.
 
         Ray would end this process, whatever it does by then, when the head of an open session was away for 60 seconds.
-
-        Args:
-            why: what the flow runs that use it are told.
         """
         with _losing:
-            if self.gone:
+            if self._closer is not None:
                 return
-            self.gone = why
-        if self.keeper is not None:
-            self.keeper.release()
-        elif not self.is_client:
-            logger.warning("Closing the session of Ray that was open in this process: %s", why)
-            threading.Thread(target=_shut_down, name="riverrun-ray-shutdown", daemon=True).start()
+            self._closer = threading.Thread(target=self._close_lost, name="riverrun-ray-shutdown", daemon=True)
+        self._closer.start()
+
+    def _close_lost(self) -> None:
+        try:
+            if self.keeper is not None:
+                self.keeper.close()
+            elif not self.is_client:  # through Ray Client, this process is not ended
+                logger.warning("Closing the session of Ray that was open in this process: %s", self.gone)
+                _shut_down()
+        finally:
+            self._closed.set()
+
+    def await_lost(self, seconds: float) -> None:
+        """Wait until it is closed, if it was lost.
+
+        Args:
+            seconds: for so long at most.
+        """
+        if self.gone:
+            self._closed.wait(seconds)
 
 
 _lock = threading.Lock()
@@ -128,8 +142,8 @@ def _entered(runner: RayTaskRunner) -> Session:
         if session is not None and _is_open(session):
             _refuse_other(runner, session)
         else:
-            if session is not None and session.keeper is not None:  # its cluster is gone, and it is being closed
-                session.keeper.finish(deadline.left)
+            if session is not None:
+                session.await_lost(deadline.left)
             _await_unfinished(deadline)
             session = _current = _found_open(runner) or _new(runner, deadline)
         session.users += 1
@@ -164,6 +178,7 @@ def _left(session: Session) -> None:
             _current = None
         if session.keeper is not None:
             session.keeper.close()
+        session.await_lost(CLOSE_WITHIN)
 
 
 def _is_open(session: Session) -> bool:

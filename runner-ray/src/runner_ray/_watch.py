@@ -108,9 +108,12 @@ class Watch:
                 sending.report.lost(CrashedRun(f"{text} A node that had it is gone."), final=True)
 
     def _lost(self, why: str) -> None:
-        why = f"lost the connection to {self._session.where}: {why}"
-        self._gone(why)
-        self._session.lose(why)
+        session = self._session
+        session.gone = why = f"lost the connection to {session.where}: {why}"  # before anybody is told, and goes on
+        try:
+            self._gone(why)
+        finally:
+            session.close_lost()
 
     def _gone(self, why: str) -> None:
         with self._lock:
