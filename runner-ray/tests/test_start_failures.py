@@ -227,6 +227,47 @@ def test_a_cluster_that_asks_for_another_token(shared_ray_cluster, run_script, k
     assert "token" in process.err
 
 
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_server_for_ray_client_that_does_not_start_is_asked_for_again(shared_ray_cluster, run_script, failures):
+    process = run_script(f"""
+        import ray
+        from riverrun import flow, task
+        from riverrun.task_runners import RayTaskRunner
+
+        init, calls = ray.init, []
+
+        def failing(*args, **kwargs):
+            calls.append(1)
+            if len(calls) <= {failures}:
+                raise ConnectionAbortedError("RuntimeError: Starting Ray client server failed. See some.err for more.")
+            return init(*args, **kwargs)
+
+        ray.init = failing
+
+        @task
+        def answer():
+            return 42
+
+        @flow(task_runner=RayTaskRunner(address={shared_ray_cluster.client_address!r}))
+        def asking():
+            return answer().result({LIMIT})
+
+        try:
+            print(asking())
+        finally:
+            print(len(calls))
+    """)
+    again = f"| WARNING | A server for Ray Client did not start at {shared_ray_cluster.client_address}; trying again"
+    assert process.err.count(again) == 2
+    if failures == 2:
+        assert process.out == "42\n3\n", process.err
+    else:
+        assert process.out == "3\n", process.err
+        assert f"No connection to the Ray cluster at {shared_ray_cluster.client_address}: ConnectionAbortedError: " in (
+            process.err
+        )
+
+
 # -- a session that is open in the process
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("riverrun.task_runners.ray")
 LOOK_EVERY = 0.1
 """Seconds; a Ctrl-C while a session opens is seen at once on POSIX, and within this time on Windows."""
+TRIES = 3
+"""How often Ray Client is asked for a session, while its servers do not start."""
 CLOSE_WITHIN = 30.0
 """Seconds that Ray's own shutdown may take; it takes one or two, and five where the cluster is gone."""
 
@@ -326,11 +328,9 @@ class _Keeper(threading.Thread):
             if url := getattr(context, "dashboard_url", ""):
                 logger.info("The Ray dashboard is available at http://%s", url)
             return
-        import ray
-
         stack.callback(_shut_down)
         with _addresses.loopback_only(wanted=place.on_loopback), sigterm_kept():
-            ray.init(place.address, **{**_temporary.quiet_logging(), **kwargs})
+            _connect(place, {**_temporary.quiet_logging(), **kwargs})
 
     def wait(self, deadline: Deadline) -> None:
         """Wait until the session is open.
@@ -372,6 +372,29 @@ class _Keeper(threading.Thread):
         except KeyboardInterrupt:
             self.join(CLOSE_WITHIN)  # Ray's own exit would close it a second time, and end this process for that
             raise
+
+
+def _connect(place: Place, kwargs: dict[str, Any]) -> None:
+    """Connect to a running cluster.
+
+    Ray starts a server of its own for each session of Ray Client; once in a while that ends as it starts, for no reason
+    that it tells, and the next one starts.
+
+    Args:
+        place: where it is.
+        kwargs: for `ray.init`.
+    """
+    import ray
+
+    for left in reversed(range(TRIES)):
+        try:
+            ray.init(place.address, **kwargs)
+        except ConnectionError as error:
+            if not left or "Starting Ray client server failed" not in str(error):
+                raise
+            logger.warning("A server for Ray Client did not start at %s; trying again", place.address)
+        else:
+            return
 
 
 def _shut_down() -> None:
