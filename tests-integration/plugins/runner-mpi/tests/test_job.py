@@ -20,6 +20,8 @@ from runner_mpi import MPITaskRunner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from riverrun import Task
+
 
 @task
 def listening() -> list[str]:
@@ -32,10 +34,17 @@ def listening() -> list[str]:
     return [fields[1] for fields in lines if fields[3] == "0A" and fields[9] in inodes]
 
 
-def flow_on(runner: MPITaskRunner) -> list[str]:
+@task
+def shared_memory() -> list[str]:
+    """Give the segments of shared memory that MPICH has in the process of the task."""
+    files = [str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+    return [file for file in files if Path(file).name.startswith("mpich_shm_")]
+
+
+def flow_on(runner: MPITaskRunner, seen: Task[[], list[str]] = listening) -> list[str]:
     @flow(task_runner=runner)
     def looking() -> list[str]:
-        return listening().result()
+        return seen().result()
 
     return within(60, looking)
 
@@ -78,6 +87,14 @@ def test_without_an_mpi_the_error_says_what_to_install(monkeypatch: pytest.Monke
 def test_on_one_machine_nothing_listens_on_the_network() -> None:
     loopback = socket.inet_aton("127.0.0.1")[::-1].hex().upper()
     assert [address for address in flow_on(MPITaskRunner(workers=1)) if not address.startswith(loopback)] == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+def test_a_job_that_is_killed_leaves_no_shared_memory_in_which_a_later_one_would_hang() -> None:
+    files = flow_on(MPITaskRunner(workers=2), shared_memory)
+    if not files:
+        pytest.skip("this MPI names its shared memory otherwise")
+    assert [file for file in files if not file.endswith(" (deleted)")] == []
 
 
 SCRIPT = """

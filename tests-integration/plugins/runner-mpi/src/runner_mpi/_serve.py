@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Client
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
@@ -36,11 +37,26 @@ def serve(address: str, pool: Any) -> None:
         pool.shutdown()  # waits for the last outcomes
 
 
+def unlink_segment() -> None:
+    """Give the shared memory of the job its end with the last rank, also of a job that is killed.
+
+    MPICH unlinks it as a job ends in good order, and names it after the process id of the launcher: a later launcher
+    with the same id would find what a killed job left, and its ranks would wait for each other for ever.
+    """
+    MPI.COMM_WORLD.Barrier()  # now each rank has it mapped, and nobody needs its name
+    with suppress(OSError):
+        for descriptor in Path("/proc/self/fd").iterdir():
+            file = descriptor.readlink() if descriptor.is_symlink() else descriptor
+            if file.name.startswith("mpich_shm_"):
+                file.unlink(missing_ok=True)
+
+
 def main() -> None:
     """Serve, on rank 0; work, on the others, until rank 0 has ended."""
     signal.signal(
         signal.SIGINT, signal.SIG_DFL
     )  # launchers end a job of which a rank died by it: no need for a traceback
+    unlink_segment()
     with MPICommExecutor(MPI.COMM_WORLD, root=0) as pool:
         if pool is not None:
             serve(sys.argv[1], pool)
