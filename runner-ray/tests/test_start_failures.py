@@ -129,7 +129,7 @@ def test_a_start_that_was_given_up_does_not_end_the_next_flow_run(run_script):
         from riverrun import flow, task
         from riverrun.exceptions import TaskRunnerStartError
         from riverrun.task_runners import RayTaskRunner
-        from runner_ray import _sessions
+        from runner_ray import _keeper
 
         @task
         def answer():
@@ -142,18 +142,18 @@ def test_a_start_that_was_given_up_does_not_end_the_next_flow_run(run_script):
         try:
             asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}, start_timeout=0.2))()
         except TaskRunnerStartError:
-            given_up = _sessions._unfinished
+            given_up = _keeper._unfinished
             print(asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}))(), given_up.is_alive())
     """)
     assert process.out == "42 False\n", process.err
 
 
 def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):
-    from runner_ray import _sessions
+    from runner_ray import _keeper
 
-    monkeypatch.setattr(_sessions, "_unfinished", None)
+    monkeypatch.setattr(_keeper, "_unfinished", None)
     back = threading.Event()
-    stuck = _sessions._Keeper(None, None)
+    stuck = _keeper.Keeper(None, None)
     monkeypatch.setattr(stuck, "_open", lambda _: back.wait())
     stuck.start()
     stuck.give_up()
@@ -344,6 +344,23 @@ def test_ray_does_not_tell_of_failed_tasks_a_second_time_in_a_session_of_the_use
     """)
     assert "ValueError: on purpose" in process.err
     assert "Unhandled error" not in process.err
+
+
+def test_a_call_for_which_a_head_would_have_to_be_asked_that_does_not_answer(held_session, monkeypatch):
+    """Ray would ask for ever, and end this process after a minute."""
+    from runner_ray._sessions import Session
+
+    @flow(task_runner=RayTaskRunner(address=held_session.address))
+    def asking():
+        monkeypatch.setattr(Session, "is_reachable", False)
+        future = answer()
+        return [future.name, future.wait(LIMIT).message]
+
+    name, message = asking()
+    assert message == (
+        f"Task run {name!r} was not sent: lost the connection to the Ray cluster at {held_session.address}: its head "
+        "does not answer."
+    )
 
 
 def test_flow_runs_that_overlap_share_a_session_if_they_ask_for_the_same(held_session):

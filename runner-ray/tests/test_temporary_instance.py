@@ -256,7 +256,7 @@ def place():
 
 def test_ctrl_c_while_an_instance_starts(run_script, tmp_path, wait_until, place):
     """Ray cannot be told to give up; the process waits for it, not for long, and leaves nothing."""
-    patient = "    from runner_ray import _sessions; _sessions.EXIT_WITHIN = 50.0  # a busy machine needs longer"
+    patient = "    from runner_ray import _keeper; _keeper.EXIT_WITHIN = 50.0  # a busy machine needs longer"
     process = run_script(
         f"{patient}\n{SLEEPING}", str(tmp_path / "script.py"), str(tmp_path), wait=False, env={"TMPDIR": place}
     )

@@ -107,9 +107,8 @@ class TaskCall:
         """Travel as what a worker needs, without names of attributes: thousands of these do."""
         scope = self._scope
         seen = scope.name, scope.log_prints, scope.log_fields(), scope.awaits, scope.surroundings
-        asked_for = self.resources or None, self.runner_options or None
-        return _remade, (self._work, self.key, seen, self._timeout, asked_for, self._log_level, self._process,
-                         self.upstreams)  # fmt: skip
+        return _remade, (self._work, self.key, seen, self._timeout, self.resources or None,
+                         self.runner_options or None, self._log_level, self._process, self.upstreams)  # fmt: skip
 
     def __call__(self) -> Outcome:
         if self._log_level is None:
@@ -225,7 +224,7 @@ def _are_plain(values: Iterable[Any]) -> bool:
     return all(type(value) in _PLAIN for value in values)
 
 
-_PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes, _inputs.Slot})
+_PLAIN: Final = _inputs.ATOMIC - {type} | {_inputs.Slot}  # a class may have to travel with its code
 
 
 def _remade(  # noqa: PLR0917 - the message, in its order
@@ -233,7 +232,8 @@ def _remade(  # noqa: PLR0917 - the message, in its order
     key: str,
     seen: tuple[str, bool | None, dict[str, Any], bool, tuple[Any, ...]],
     timeout: float | None,
-    asked_for: tuple[dict[str, Any] | None, dict[str, Any] | None],
+    resources: dict[str, Any] | None,
+    runner_options: dict[str, Any] | None,
     log_level: int | None,
     process: str,
     upstreams: tuple[Any, ...],
@@ -250,8 +250,8 @@ def _remade(  # noqa: PLR0917 - the message, in its order
         scope=scope,
         key=key,
         timeout=timeout,
-        resources=asked_for[0],
-        runner_options=asked_for[1],
+        resources=resources,
+        runner_options=runner_options,
     )
     call._work, call._log_level, call._process = work, log_level, process  # noqa: SLF001
     if upstreams:

@@ -112,7 +112,7 @@ class RayTaskExecutor:
         needs = _wanted.demand(options)
         self._guests.refuse_unmet(call.name, needs, options)
         upstreams, call.upstreams = call.upstreams, ()
-        payload = _worker.payload(call)
+        payload = _worker.payload_of(call)
         call.upstreams = upstreams
         value = Value(call.key)
         sending = Sending(call.key, call.name, value, upstreams=upstreams, report=report, needs=needs)

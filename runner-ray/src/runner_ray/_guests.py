@@ -107,6 +107,10 @@ class Guests:
             self._since = time.monotonic()
         return self._nodes
 
+    def _alive(self) -> list[dict[str, Any]]:
+        """Give the nodes that can be asked something now: none, if the head does not answer."""
+        return [node for node in self.nodes(fresh=True) if node["Alive"]] if self._session.is_reachable else []
+
     def refuse_unmet(self, name: str, needs: dict[str, float], options: Mapping[str, Any]) -> None:
         """Say at once what would wait for ever.
 
@@ -154,12 +158,10 @@ class Guests:
         """
         if self._folder is not None and (seen := _notes.find(key, self._folder)) is not None:
             return seen
-        if not self._session.is_reachable:
-            return None
         from runner_ray._introduction import witnesses
 
-        others = [node for node in self.nodes(fresh=True) if node["Alive"]]
-        if self._folder is not None:
+        others = self._alive()
+        if others and self._folder is not None:
             import ray
 
             mine = ray.get_runtime_context().get_node_id()
@@ -175,9 +177,8 @@ class Guests:
         """
         from runner_ray._introduction import end_workers
 
-        if not self._session.is_reachable:
-            return
-        end_workers([node for node in self.nodes(fresh=True) if node["Alive"]], keys)
+        if nodes := self._alive():
+            end_workers(nodes, keys)
 
     def goodbye(self) -> None:
         """Leave nothing of the flow run on the cluster: what is left of its workers ends with the session."""

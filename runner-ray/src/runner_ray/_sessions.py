@@ -1,23 +1,20 @@
 """The session of Ray in this process: there is one at a time, and the flow runs that overlap share it.
 
-A thread of its own opens a session and closes it, and lives as long as it: on Linux, the processes of an instance end
-together with the thread that started them.
+`_keeper` opens and closes it.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import TaskRunnerStartError
 from riverrun.workers import Deadline
 
-from runner_ray import _addresses, _quiet, _temporary
-from runner_ray._signals import sigterm_kept
-from runner_ray._start_errors import explained
+from runner_ray import _addresses, _keeper, _quiet
+from runner_ray._keeper import Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +23,6 @@ if TYPE_CHECKING:
     from runner_ray._runner import RayTaskRunner
 
 logger = logging.getLogger("riverrun.task_runners.ray")
-LOOK_EVERY = 0.1
-"""Seconds; a Ctrl-C while a session opens is seen at once on POSIX, and within this time on Windows."""
-TRIES = 3
-"""How often Ray Client is asked for a session, while its servers do not start."""
-CLOSE_WITHIN = 30.0
-"""Seconds that Ray's own shutdown may take; it takes one or two, and five where the cluster is gone."""
-
-EXIT_WITHIN = 5.0
-"""Seconds that a Ctrl-C, or the end of this process, waits for a start that was given up."""
 
 
 class Session:
@@ -54,10 +42,10 @@ class Session:
         self.is_owner = owner
         self.is_client = place is not None and place.is_client
         self.users = 0
-        self.keeper: _Keeper | None = None
+        self.keeper: Keeper | None = None
         self.gone = ""
         """How it was lost; empty while it is there."""
-        self._closer: threading.Thread | None = None
+        self._closing = threading.Lock()  # taken once, for good, by who sees first that it is lost
         self._closed = threading.Event()
 
     @property
@@ -80,11 +68,8 @@ class Session:
 
         Ray would end this process, whatever it does by then, when the head of an open session was away for 60 seconds.
         """
-        with _losing:
-            if self._closer is not None:
-                return
-            self._closer = threading.Thread(target=self._close_lost, name="riverrun-ray-shutdown", daemon=True)
-        self._closer.start()
+        if self._closing.acquire(blocking=False):
+            threading.Thread(target=self._close_lost, name="riverrun-ray-shutdown", daemon=True).start()
 
     def _close_lost(self) -> None:
         try:
@@ -92,7 +77,7 @@ class Session:
                 self.keeper.close()
             elif not self.is_client:  # through Ray Client, this process is not ended
                 logger.warning("Closing the session of Ray that was open in this process: %s", self.gone)
-                _shut_down()
+                _keeper.shut_down()
         finally:
             self._closed.set()
 
@@ -107,10 +92,7 @@ class Session:
 
 
 _lock = threading.Lock()
-_losing = threading.Lock()
 _current: Session | None = None
-_unfinished: _Keeper | None = None
-"""Of a start that was given up; when Ray has come back to it, it shuts Ray down, whoever uses it by then."""
 
 
 @contextmanager
@@ -146,28 +128,12 @@ def _entered(runner: RayTaskRunner) -> Session:
         else:
             if session is not None:
                 session.await_lost(deadline.left)
-            _await_unfinished(deadline)
+            _keeper.await_unfinished(deadline)
             session = _current = _found_open(runner) or _new(runner, deadline)
         session.users += 1
         return session
     finally:
         _lock.release()
-
-
-def _await_unfinished(deadline: Deadline) -> None:
-    """Let a start that was given up end, with its instance.
-
-    Raises:
-        TaskRunnerStartError: it has not by then.
-    """
-    if _unfinished is None:
-        return
-    _unfinished.finish(deadline.left)
-    if _unfinished.is_alive():
-        raise TaskRunnerStartError(
-            "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "
-            "new process."
-        )
 
 
 def _left(session: Session) -> None:
@@ -180,7 +146,7 @@ def _left(session: Session) -> None:
             _current = None
         if session.keeper is not None:
             session.keeper.close()
-        session.await_lost(CLOSE_WITHIN)
+        session.await_lost(_keeper.CLOSE_WITHIN)
 
 
 def _is_open(session: Session) -> bool:
@@ -279,130 +245,16 @@ def _new(runner: RayTaskRunner, deadline: Deadline) -> Session:
     else:
         logger.info("Connecting to the Ray cluster at %s", place.address)
     _quiet.quiet()
-    session.keeper = keeper = _Keeper(runner, session)
+    session.keeper = keeper = Keeper(runner, session)
     try:
         keeper.start()
         keeper.wait(deadline)
     except BaseException as error:
         keeper.give_up()
         if isinstance(error, KeyboardInterrupt):
-            keeper.finish(EXIT_WITHIN)  # here, and not as the process ends: what still starts would change its status
+            # Here, and not as the process ends: what still starts would change its status.
+            keeper.finish(_keeper.EXIT_WITHIN)
         raise
     if session.place is None:
         session.place = _place_of_open_session()
     return session
-
-
-class _Keeper(threading.Thread):
-    """The thread that opens a session, and closes it when it is told to."""
-
-    def __init__(self, runner: RayTaskRunner, session: Session) -> None:
-        super().__init__(name="riverrun-ray-session", daemon=True)
-        self._runner = runner
-        self._session = session
-        self._ready = threading.Event()
-        self._released = threading.Event()
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            with ExitStack() as stack:
-                self._open(stack)
-                self._ready.set()
-                self._released.wait()
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            self._error = error
-        finally:
-            self._ready.set()
-
-    def _open(self, stack: ExitStack) -> None:
-        kwargs = dict(self._runner.init_kwargs or {})
-        place = self._session.place
-        stack.enter_context(_quiet.losses_unprinted())
-        if place is None:
-            folder = stack.enter_context(_temporary.folder(kwargs))
-            stack.enter_context(_temporary.environment())
-            stack.callback(_shut_down)
-            with sigterm_kept():
-                context = _temporary.started(kwargs, folder)
-            if url := getattr(context, "dashboard_url", ""):
-                logger.info("The Ray dashboard is available at http://%s", url)
-            return
-        stack.callback(_shut_down)
-        with _addresses.loopback_only(wanted=place.on_loopback), sigterm_kept():
-            _connect(place, {**_temporary.quiet_logging(), **kwargs})
-
-    def wait(self, deadline: Deadline) -> None:
-        """Wait until the session is open.
-
-        Raises:
-            TaskRunnerStartError: it cannot be opened, or is not by then.
-        """
-        while not self._ready.wait(min(LOOK_EVERY, deadline.left)):
-            if not deadline.left:
-                raise TaskRunnerStartError(explained(self._session, None, deadline.seconds))
-        if self._error is not None:
-            raise TaskRunnerStartError(explained(self._session, self._error, deadline.seconds)) from self._error
-
-    def give_up(self) -> None:
-        """Let the session be closed as soon as it is open; if it is, wait for that."""
-        global _unfinished  # noqa: PLW0603 - Ray has one start at a time
-        is_open = self._ready.is_set()
-        self._released.set()
-        if is_open:
-            self.join(CLOSE_WITHIN)
-        else:
-            _unfinished = self
-            atexit.register(self.finish, EXIT_WITHIN)  # or its processes and its folder would outlive this one
-
-    def finish(self, seconds: float) -> None:
-        """Wait until it has ended."""
-        with suppress(RuntimeError):  # it was interrupted before it began
-            self.join(seconds)
-
-    def release(self) -> None:
-        """Let the session be closed."""
-        self._released.set()
-
-    def close(self) -> None:
-        """Close the session, and wait for that."""
-        self.release()
-        try:
-            self.join(CLOSE_WITHIN)
-        except KeyboardInterrupt:
-            self.join(CLOSE_WITHIN)  # Ray's own exit would close it a second time, and end this process for that
-            raise
-
-
-def _connect(place: Place, kwargs: dict[str, Any]) -> None:
-    """Connect to a running cluster.
-
-    Ray starts a server of its own for each session of Ray Client; once in a while that ends as it starts, for no reason
-    that it tells, and the next one starts.
-
-    Args:
-        place: where it is.
-        kwargs: for `ray.init`.
-    """
-    import ray
-
-    for left in reversed(range(TRIES)):
-        try:
-            ray.init(place.address, **kwargs)
-        except ConnectionError as error:
-            if not left or "Starting Ray client server failed" not in str(error):
-                raise
-            logger.warning("A server for Ray Client did not start at %s; trying again", place.address)
-        else:
-            return
-
-
-def _shut_down() -> None:
-    import ray
-
-    with suppress(Exception), sigterm_kept():
-        ray.shutdown()
-    with suppress(ImportError):
-        # Ray imports it when the interpreter exits. An import at that time lets Python forget that a Ctrl-C was the
-        # reason, and the process would end with status 1 instead of 130.
-        import ray.dag.compiled_dag_node

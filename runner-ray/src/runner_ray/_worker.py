@@ -41,7 +41,7 @@ class Reported(Exception):
         return f"{self.key} has no value"
 
 
-def payload(call: TaskCall) -> bytes:
+def payload_of(call: TaskCall) -> bytes:
     """Pack a call: its key, readable without the rest, and its pickle; one argument, for each costs Ray its time.
 
     Args:

@@ -1,0 +1,166 @@
+"""The thread that opens a session of Ray and closes it.
+
+It lives as long as the session: on Linux, the processes of an instance end together with the thread that started them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from riverrun.exceptions import TaskRunnerStartError
+
+from runner_ray import _addresses, _quiet, _temporary
+from runner_ray._signals import sigterm_kept
+from runner_ray._start_errors import explained
+
+if TYPE_CHECKING:
+    from riverrun.workers import Deadline
+
+    from runner_ray._addresses import Place
+    from runner_ray._runner import RayTaskRunner
+    from runner_ray._sessions import Session
+
+logger = logging.getLogger("riverrun.task_runners.ray")
+LOOK_EVERY = 0.1
+"""Seconds; a Ctrl-C while a session opens is seen at once on POSIX, and within this time on Windows."""
+TRIES = 3
+"""How often Ray Client is asked for a session, while its servers do not start."""
+CLOSE_WITHIN = 30.0
+"""Seconds that Ray's own shutdown may take; it takes one or two, and five where the cluster is gone."""
+
+EXIT_WITHIN = 5.0
+"""Seconds that a Ctrl-C, or the end of this process, waits for a start that was given up."""
+
+_unfinished: Keeper | None = None
+"""Of a start that was given up; when Ray has come back to it, it shuts Ray down, whoever uses it by then."""
+
+
+def await_unfinished(deadline: Deadline) -> None:
+    """Let a start that was given up end, with its instance.
+
+    Raises:
+        TaskRunnerStartError: it has not by then.
+    """
+    if _unfinished is None:
+        return
+    _unfinished.finish(deadline.left)
+    if _unfinished.is_alive():
+        raise TaskRunnerStartError(
+            "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "
+            "new process."
+        )
+
+
+class Keeper(threading.Thread):
+    """The thread that opens a session, and closes it when it is told to."""
+
+    def __init__(self, runner: RayTaskRunner, session: Session) -> None:
+        super().__init__(name="riverrun-ray-session", daemon=True)
+        self._runner = runner
+        self._session = session
+        self._ready = threading.Event()
+        self._released = threading.Event()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with ExitStack() as stack:
+                self._open(stack)
+                self._ready.set()
+                self._released.wait()
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            self._error = error
+        finally:
+            self._ready.set()
+
+    def _open(self, stack: ExitStack) -> None:
+        kwargs = dict(self._runner.init_kwargs or {})
+        place = self._session.place
+        stack.enter_context(_quiet.losses_unprinted())
+        if place is None:
+            folder = stack.enter_context(_temporary.folder(kwargs))
+            stack.enter_context(_temporary.environment())
+            stack.callback(shut_down)
+            with sigterm_kept():
+                context = _temporary.started(kwargs, folder)
+            if url := getattr(context, "dashboard_url", ""):
+                logger.info("The Ray dashboard is available at http://%s", url)
+            return
+        stack.callback(shut_down)
+        with _addresses.loopback_only(wanted=place.on_loopback), sigterm_kept():
+            _connect(place, {**_temporary.quiet_logging(), **kwargs})
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until the session is open.
+
+        Raises:
+            TaskRunnerStartError: it cannot be opened, or is not by then.
+        """
+        while not self._ready.wait(min(LOOK_EVERY, deadline.left)):
+            if not deadline.left:
+                raise TaskRunnerStartError(explained(self._session, None, deadline.seconds))
+        if self._error is not None:
+            raise TaskRunnerStartError(explained(self._session, self._error, deadline.seconds)) from self._error
+
+    def give_up(self) -> None:
+        """Let the session be closed as soon as it is open; if it is, wait for that."""
+        global _unfinished  # noqa: PLW0603 - Ray has one start at a time
+        is_open = self._ready.is_set()
+        self._released.set()
+        if is_open:
+            self.join(CLOSE_WITHIN)
+        else:
+            _unfinished = self
+            atexit.register(self.finish, EXIT_WITHIN)  # or its processes and its folder would outlive this one
+
+    def finish(self, seconds: float) -> None:
+        """Wait until it has ended."""
+        with suppress(RuntimeError):  # it was interrupted before it began
+            self.join(seconds)
+
+    def close(self) -> None:
+        """Close the session, and wait for that."""
+        self._released.set()
+        try:
+            self.join(CLOSE_WITHIN)
+        except KeyboardInterrupt:
+            self.join(CLOSE_WITHIN)  # Ray's own exit would close it a second time, and end this process for that
+            raise
+
+
+def _connect(place: Place, kwargs: dict[str, Any]) -> None:
+    """Connect to a running cluster.
+
+    Ray starts a server of its own for each session of Ray Client; once in a while that ends as it starts, for no reason
+    that it tells, and the next one starts.
+
+    Args:
+        place: where it is.
+        kwargs: for `ray.init`.
+    """
+    import ray
+
+    for left in reversed(range(TRIES)):
+        try:
+            ray.init(place.address, **kwargs)
+        except ConnectionError as error:
+            if not left or "Starting Ray client server failed" not in str(error):
+                raise
+            logger.warning("A server for Ray Client did not start at %s; trying again", place.address)
+        else:
+            return
+
+
+def shut_down() -> None:
+    import ray
+
+    with suppress(Exception), sigterm_kept():
+        ray.shutdown()
+    with suppress(ImportError):
+        # Ray imports it when the interpreter exits. An import at that time lets Python forget that a Ctrl-C was the
+        # reason, and the process would end with status 1 instead of 130.
+        import ray.dag.compiled_dag_node
