@@ -143,9 +143,9 @@ def test_a_start_that_was_given_up_does_not_end_the_next_flow_run(run_script):
             asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}, start_timeout=0.2))()
         except TaskRunnerStartError:
             given_up = _keeper._unfinished
-            print(asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}))(), given_up.is_alive())
+            print(asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}))(), given_up.has_ended)
     """)
-    assert process.out == "42 False\n", process.err
+    assert process.out == "42 True\n", process.err
 
 
 def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):

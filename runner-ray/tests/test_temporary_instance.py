@@ -269,7 +269,8 @@ def test_ctrl_c_while_an_instance_starts(run_script, tmp_path, wait_until, place
     assert not of_group(process.pid)
 
 
-def test_ctrl_c_while_an_instance_is_shut_down(run_script, place):
+@pytest.mark.parametrize("pause", [0, 0.3])  # seconds; it takes more than one
+def test_ctrl_c_while_an_instance_is_shut_down(run_script, place, pause):
     """It is shut down to its end all the same: else Ray would do so again as the process ends, and abort it."""
     process = run_script("""
         from riverrun import flow
@@ -284,11 +285,35 @@ def test_ctrl_c_while_an_instance_is_shut_down(run_script, place):
     for line in process.stderr:
         if "Shutting down task runner" in line:
             break
-    time.sleep(0.3)  # it takes more than a second
+    time.sleep(pause)
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode in {130, -signal.SIGINT}, err
     assert err.rstrip().endswith("KeyboardInterrupt"), err
+    assert not list(Path(place).glob("riverrun-ray-*"))
+    assert not of_group(process.pid)
+
+
+def test_ctrl_c_just_before_an_instance_is_shut_down(run_script, place):
+    """It is shut down as the process ends, and not by Ray, which would leave the folder."""
+    process = run_script("""
+        from riverrun import flow
+        from riverrun.task_runners import RayTaskRunner
+        from runner_ray import _sessions
+
+        def interrupted(session):
+            raise KeyboardInterrupt
+
+        _sessions._left = interrupted
+
+        @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
+        def quick():
+            pass
+
+        quick()
+    """, env={"TMPDIR": place})  # fmt: skip
+    assert process.returncode != 0
+    assert process.err.rstrip().endswith("KeyboardInterrupt"), process.err
     assert not list(Path(place).glob("riverrun-ray-*"))
     assert not of_group(process.pid)
 

@@ -48,7 +48,7 @@ def await_unfinished(deadline: Deadline) -> None:
     if _unfinished is None:
         return
     _unfinished.finish(deadline.left)
-    if _unfinished.is_alive():
+    if not _unfinished.has_ended:
         raise TaskRunnerStartError(
             "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "
             "new process."
@@ -64,18 +64,27 @@ class Keeper(threading.Thread):
         self._session = session
         self._ready = threading.Event()
         self._released = threading.Event()
+        self._ended = threading.Event()  # up to Python 3.12, a thread whose join was interrupted counts as ended
         self._error: BaseException | None = None
 
     def run(self) -> None:
         try:
             with ExitStack() as stack:
                 self._open(stack)
+                atexit.register(self.close)  # before Ray's own, for a Ctrl-C that came before `close` was called
+                stack.callback(atexit.unregister, self.close)
                 self._ready.set()
                 self._released.wait()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             self._error = error
         finally:
             self._ready.set()
+            self._ended.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Say whether what was opened is closed; also if nothing was."""
+        return self.ident is None or self._ended.is_set()
 
     def _open(self, stack: ExitStack) -> None:
         kwargs = dict(self._runner.init_kwargs or {})
@@ -112,23 +121,24 @@ class Keeper(threading.Thread):
         is_open = self._ready.is_set()
         self._released.set()
         if is_open:
-            self.join(CLOSE_WITHIN)
+            self.finish(CLOSE_WITHIN)
         else:
             _unfinished = self
             atexit.register(self.finish, EXIT_WITHIN)  # or its processes and its folder would outlive this one
 
     def finish(self, seconds: float) -> None:
-        """Wait until it has ended."""
-        with suppress(RuntimeError):  # it was interrupted before it began
-            self.join(seconds)
+        """Wait until it has ended, if it has begun."""
+        if not self.has_ended:
+            self._ended.wait(seconds)
 
     def close(self) -> None:
         """Close the session, and wait for that."""
-        self._released.set()
         try:
-            self.join(CLOSE_WITHIN)
-        except KeyboardInterrupt:
-            self.join(CLOSE_WITHIN)  # Ray's own exit would close it a second time, and end this process for that
+            self._released.set()
+            self.finish(CLOSE_WITHIN)
+        except KeyboardInterrupt:  # Ray's own exit would close it a second time, and end this process for that
+            self._released.set()
+            self.finish(CLOSE_WITHIN)
             raise
 
 
