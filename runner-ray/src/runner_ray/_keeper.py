@@ -29,6 +29,8 @@ LOOK_EVERY = 0.1
 """Seconds; a Ctrl-C while a session opens is seen at once on POSIX, and within this time on Windows."""
 TRIES = 3
 """How often Ray Client is asked for a session, while its servers do not start."""
+ENDED_AT_ONCE = ("Starting Ray client server failed", "psutil.ZombieProcess", "psutil.NoSuchProcess")
+"""What Ray says when such a server has ended as it started: the last two if it looked for it just then."""
 CLOSE_WITHIN = 30.0
 """Seconds that Ray's own shutdown may take; it takes one or two, and five where the cluster is gone."""
 
@@ -158,7 +160,7 @@ def _connect(place: Place, kwargs: dict[str, Any]) -> None:
         try:
             ray.init(place.address, **kwargs)
         except ConnectionError as error:
-            if not left or "Starting Ray client server failed" not in str(error):
+            if not left or not any(text in str(error) for text in ENDED_AT_ONCE):
                 raise
             logger.warning("A server for Ray Client did not start at %s; trying again", place.address)
         else:
