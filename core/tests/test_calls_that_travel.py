@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cloudpickle
 import pytest
 from riverrun import task
 from riverrun._calls import TaskCall, TaskScope
+from riverrun._outcomes import unpack
 
 
 def call_of(body, *args, **options):
@@ -85,3 +87,39 @@ def test_classes_among_the_arguments_go_as_cloudpickle_sends_them():
     call = call_of(task(callable), Here)
     call.pack(20)
     assert cloudpickle.loads(cloudpickle.loads(pickle.dumps(call))().packed) is True
+
+
+def test_threads_of_one_worker_wait_while_one_of_them_imports_the_module_of_a_task(tmp_path, monkeypatch):
+    """It is among the loaded modules before it is loaded; the others found no task in it."""
+    (tmp_path / "a_slow_module.py").write_text(
+        "import time\ntime.sleep(0.3)\nfrom riverrun import task\n\n@task\ndef half(number):\n    return number / 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    call = call_of(importlib.import_module("a_slow_module").half, 21)
+    call.pack(20)
+    sent = pickle.dumps(call)
+    del sys.modules["a_slow_module"]
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            outcomes = list(threads.map(lambda _: cloudpickle.loads(sent)(), range(4)))
+    finally:
+        sys.modules.pop("a_slow_module", None)
+    assert [outcome.error for outcome in outcomes] == [None] * 4
+    assert [cloudpickle.loads(outcome.packed) for outcome in outcomes] == [10.5] * 4
+
+
+def test_a_module_of_another_version_on_the_worker_is_an_error_that_says_so(module):
+    found, _ = module
+    call = call_of(found.half, 21)
+    call.pack(20)
+    sent = pickle.dumps(call)
+    half = found.half
+    del found.half
+    try:
+        error = unpack(cloudpickle.loads(sent)(), "double-0").error
+    finally:
+        found.half = half
+    assert str(error).startswith("Task run 'double-0': the task or its arguments cannot be rebuilt on worker ")
+    assert str(error).endswith(
+        ": AttributeError(\"the module 'a_module_here' that is there has no 'half'; is it another version of it?\")."
+    )

@@ -124,7 +124,7 @@ def test_a_value_that_cannot_be_rebuilt_where_it_is_taken(with_neighbours):
     future, state = with_neighbours(lambda: takes(gives()))
     with pytest.raises(TaskSerializationError) as caught:
         state.result()
-    text = f"Task run '{future.name}': its arguments cannot be rebuilt on worker "
+    text = f"Task run '{future.name}': the task or its arguments cannot be rebuilt on worker "
     assert str(caught.value).startswith(text)
     assert "it cannot be made again" in str(caught.value)
 

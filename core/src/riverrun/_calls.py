@@ -290,7 +290,7 @@ def _not_loaded(error: Exception, name: str) -> Exception:
         raised: Exception = ModuleNotFoundError(msg, name=error.name)
     else:
         raised = TaskSerializationError(
-            f"Task run {name!r}: its arguments cannot be rebuilt on worker {_this_worker()}: {error!r}."
+            f"Task run {name!r}: the task or its arguments cannot be rebuilt on worker {_this_worker()}: {error!r}."
         )
     raised.__cause__ = error
     return raised

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from importlib import import_module
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -279,19 +280,28 @@ class Task(Generic[P, R_co]):
 
 def is_found(thing: object, module: str, qualname: str) -> bool:
     """Say whether a name leads to this very object, also in another process."""
+    if not module or _by_value.travels_by_value(module):
+        return False
     try:
-        return bool(module) and not _by_value.travels_by_value(module) and found(module, qualname) is thing
-    except ImportError:  # a module that was loaded from a file, under a name of its own
+        # No import of what is there: a flow that runs while its module is imported would wait for that for ever.
+        return _reached(sys.modules.get(module) or import_module(module), qualname) is thing
+    except (ImportError, AttributeError):  # a module that was loaded from a file, under a name of its own
         return False
 
 
 def found(module: str, qualname: str) -> Any:
-    import importlib
+    """Find what a name leads to on a worker; where another thread is in the middle of importing it, wait for that."""
+    try:
+        return _reached(import_module(module), qualname)
+    except AttributeError as error:
+        msg = f"the module {module!r} that is there has no {qualname!r}; is it another version of it?"
+        raise AttributeError(msg) from error
 
-    found: Any = sys.modules.get(module) or importlib.import_module(module)
+
+def _reached(thing: Any, qualname: str) -> Any:
     for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found
+        thing = getattr(thing, part)
+    return thing
 
 
 def _made(fn: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
