@@ -37,8 +37,8 @@ def listening() -> list[str]:
 @task
 def shared_memory() -> list[str]:
     """Give the segments of shared memory that MPICH has in the process of the task."""
-    files = [str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
-    return [file for file in files if Path(file).name.startswith("mpich_shm_")]
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in lines if "/mpich_shm_" in line]
 
 
 def flow_on(runner: MPITaskRunner, seen: Task[[], list[str]] = listening) -> list[str]:
@@ -89,12 +89,38 @@ def test_on_one_machine_nothing_listens_on_the_network() -> None:
     assert [address for address in flow_on(MPITaskRunner(workers=1)) if not address.startswith(loopback)] == []
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")
 def test_a_job_that_is_killed_leaves_no_shared_memory_in_which_a_later_one_would_hang() -> None:
-    files = flow_on(MPITaskRunner(workers=2), shared_memory)
-    if not files:
+    segments = flow_on(MPITaskRunner(workers=2), shared_memory)
+    if not segments:
         pytest.skip("this MPI names its shared memory otherwise")
-    assert [file for file in files if not file.endswith(" (deleted)")] == []
+    assert [segment for segment in segments if not segment.endswith(" (deleted)")] == []
+
+
+IN_THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from runner_mpi._serve import serve
+
+serve(sys.argv[-1], ThreadPoolExecutor(4))
+"""
+
+
+@task
+def changed(data: bytes) -> bytes:
+    return data[::-1]
+
+
+def test_large_calls_and_large_outcomes_pass_each_other(tmp_path: Path) -> None:
+    """With threads for ranks, which are quick enough to have an outcome while the next call is on its way."""
+    (tmp_path / "launcher.py").write_text(IN_THREADS)
+    data = bytes(1_000_000)
+
+    @flow(task_runner=MPITaskRunner(workers=4, launcher=(sys.executable, str(tmp_path / "launcher.py"))))
+    def many() -> list[bytes]:
+        return [future.result() for future in [changed(data) for _ in range(200)]]
+
+    assert within(60, many) == [data] * 200
 
 
 SCRIPT = """

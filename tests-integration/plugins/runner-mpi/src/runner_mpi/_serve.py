@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Client
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
@@ -16,18 +17,21 @@ from mpi4py.futures import MPICommExecutor
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from multiprocessing.connection import Connection
 
 
 def serve(address: str, pool: Any) -> None:
     """Hand calls out until there are no more; end the job if nobody is left to send any."""
-    sending = threading.Lock()
+    outcomes: SimpleQueue[tuple[int, Any, BaseException | None] | None] = SimpleQueue()
+
+    def report(number: int, done: Future[Any]) -> None:
+        error = done.exception()
+        outcomes.put((number, None if error else done.result(), error))
+
     with Client(address, "AF_UNIX") as flow:
-
-        def report(number: int, done: Future[Any]) -> None:
-            error = done.exception()
-            with sending, suppress(OSError):
-                flow.send((number, None if error else done.result(), error))
-
+        # The flow may send while it does not read: so what reads its calls never waits for it to read their outcomes.
+        reporting = threading.Thread(target=send, args=(flow, outcomes), daemon=True)
+        reporting.start()
         try:
             while message := flow.recv():
                 number, call = message
@@ -35,6 +39,15 @@ def serve(address: str, pool: Any) -> None:
         except (EOFError, OSError):  # the process of the flow is gone: nobody waits for what still runs
             MPI.COMM_WORLD.Abort(1)
         pool.shutdown()  # waits for the last outcomes
+        outcomes.put(None)
+        reporting.join()
+
+
+def send(flow: Connection, outcomes: SimpleQueue[Any]) -> None:
+    """Send outcomes until there are no more, or nobody who takes them."""
+    with suppress(OSError):
+        while outcome := outcomes.get():
+            flow.send(outcome)
 
 
 def unlink_segment() -> None:
@@ -44,18 +57,17 @@ def unlink_segment() -> None:
     with the same id would find what a killed job left, and its ranks would wait for each other for ever.
     """
     MPI.COMM_WORLD.Barrier()  # now each rank has it mapped, and nobody needs its name
-    with suppress(OSError):
-        for descriptor in Path("/proc/self/fd").iterdir():
-            file = descriptor.readlink() if descriptor.is_symlink() else descriptor
+    with suppress(OSError):  # where there is no /proc
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            file = Path(line.split(maxsplit=5)[-1])
             if file.name.startswith("mpich_shm_"):
                 file.unlink(missing_ok=True)
 
 
 def main() -> None:
     """Serve, on rank 0; work, on the others, until rank 0 has ended."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # launchers end a job of which a rank died by it: no need for a traceback
+    # Launchers end a job of which a rank died by it: no need for a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     unlink_segment()
     with MPICommExecutor(MPI.COMM_WORLD, root=0) as pool:
         if pool is not None:
