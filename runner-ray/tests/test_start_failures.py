@@ -142,7 +142,7 @@ def test_a_start_that_was_given_up_does_not_end_the_next_flow_run(run_script):
         try:
             asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}, start_timeout=0.2))()
         except TaskRunnerStartError:
-            given_up = _keeper._unfinished
+            given_up = _keeper._told
             print(asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}))(), given_up.has_ended)
     """)
     assert process.out == "42 True\n", process.err
@@ -151,7 +151,7 @@ def test_a_start_that_was_given_up_does_not_end_the_next_flow_run(run_script):
 def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):
     from runner_ray import _keeper
 
-    monkeypatch.setattr(_keeper, "_unfinished", None)
+    monkeypatch.setattr(_keeper, "_told", None)
     back = threading.Event()
     stuck = _keeper.Keeper(None, None)
     monkeypatch.setattr(stuck, "_open", lambda _: back.wait())
@@ -159,12 +159,69 @@ def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):
     stuck.give_up()
     try:
         assert failure_of(RayTaskRunner(start_timeout=0.2)) == (
-            "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "
-            "new process."
+            "An earlier session of Ray in this process is still being opened or closed. Try again later, or in a new "
+            "process."
         )
     finally:
         back.set()
         stuck.join()
+
+
+def test_a_flow_run_waits_for_a_closing_that_nobody_waited_for(run_script):
+    """It would take the session for the user's, and lose it in the middle."""
+    process = run_script("""
+        from riverrun import flow, task
+        from riverrun.task_runners import RayTaskRunner
+        from runner_ray import _keeper
+
+        @task
+        def answer():
+            return 42
+
+        @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
+        def asking():
+            return answer().result()
+
+        _keeper.CLOSE_WITHIN = 0.01
+        print(asking(), _keeper._told.has_ended)
+        print(asking())
+    """)
+    assert process.out == "42 False\n42\n", process.err
+
+
+def test_the_end_of_a_flow_run_whose_session_was_shut_down_leaves_that_of_the_next_one_alone(run_script):
+    process = run_script("""
+        import threading
+        import ray
+        from riverrun import flow, task
+        from riverrun.task_runners import RayTaskRunner
+
+        opened, left = threading.Event(), threading.Event()
+        runner = RayTaskRunner(init_kwargs={"num_cpus": 1})
+
+        @task
+        def answer():
+            return 42
+
+        @flow(task_runner=runner)
+        def second():
+            opened.set()
+            left.wait(60)
+            return answer().result()
+
+        @flow(task_runner=runner)
+        def first():
+            ray.shutdown()
+            thread.start()
+            opened.wait(60)
+            return "left"
+
+        thread = threading.Thread(target=lambda: print(second()))
+        print(first())
+        left.set()
+        thread.join()
+    """)
+    assert process.out == "left\n42\n", process.err
 
 
 def test_the_time_limit_is_kept_while_another_flow_run_opens_its_session():

@@ -181,5 +181,5 @@ class Guests:
             end_workers(nodes, keys)
 
     def goodbye(self) -> None:
-        """Leave nothing of the flow run on the cluster: what is left of its workers ends with the session."""
+        """Forget the nodes: the flow run has ended."""
         self._nodes = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
@@ -37,24 +38,48 @@ CLOSE_WITHIN = 30.0
 EXIT_WITHIN = 5.0
 """Seconds that a Ctrl-C, or the end of this process, waits for a start that was given up."""
 
-_unfinished: Keeper | None = None
-"""Of a start that was given up; when Ray has come back to it, it shuts Ray down, whoever uses it by then."""
+_told: Keeper | None = None
+"""The one that was told last to close its session; until it has, it shuts Ray down some time, whoever uses it then."""
 
 
-def await_unfinished(deadline: Deadline) -> None:
-    """Let a start that was given up end, with its instance.
+def await_closed(deadline: Deadline) -> None:
+    """Let a session end that is being closed, or was given up before it was open.
 
     Raises:
         TaskRunnerStartError: it has not by then.
     """
-    if _unfinished is None:
+    if _told is None:
         return
-    _unfinished.finish(deadline.left)
-    if not _unfinished.has_ended:
+    _told.finish(deadline.left)
+    if not _told.has_ended:
         raise TaskRunnerStartError(
-            "An earlier start of Ray in this process was given up and has not come back yet. Try again later, or in a "
-            "new process."
+            "An earlier session of Ray in this process is still being opened or closed. Try again later, or in a new "
+            "process."
         )
+
+
+class _Gate:
+    """A `threading.Event` that a signal may interrupt anywhere.
+
+    An exception in the middle of an Event's methods can leave its lock taken: then nobody comes past it any more.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        """Let pass who waits, now or later; after an interrupt, call it again."""
+        self.is_open = True
+        with suppress(RuntimeError):  # it is open already
+            self._lock.release()
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Wait until it is open, not longer than so many seconds; -1: however long it takes."""
+        if not self.is_open and self._lock.acquire(timeout=seconds):
+            self._lock.release()
+        return self.is_open
 
 
 class Keeper(threading.Thread):
@@ -64,29 +89,32 @@ class Keeper(threading.Thread):
         super().__init__(name="riverrun-ray-session", daemon=True)
         self._runner = runner
         self._session = session
-        self._ready = threading.Event()
-        self._released = threading.Event()
-        self._ended = threading.Event()  # up to Python 3.12, a thread whose join was interrupted counts as ended
+        self._ready = _Gate()
+        self._released = _Gate()
+        self._ended = _Gate()  # up to Python 3.12, a thread whose join was interrupted counts as ended
+        self._process = os.getpid()
         self._error: BaseException | None = None
 
     def run(self) -> None:
         try:
             with ExitStack() as stack:
+                stack.callback(atexit.unregister, self.close)  # last of all
                 self._open(stack)
-                atexit.register(self.close)  # before Ray's own, for a Ctrl-C that came before `close` was called
-                stack.callback(atexit.unregister, self.close)
-                self._ready.set()
+                _import_what_an_exit_needs()
+                # Runs before Ray's own: for a session that nobody has closed by then, or whose closing nobody awaits.
+                atexit.register(self.close)
+                self._ready.open()
                 self._released.wait()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             self._error = error
         finally:
-            self._ready.set()
-            self._ended.set()
+            self._ready.open()
+            self._ended.open()
 
     @property
     def has_ended(self) -> bool:
-        """Say whether what was opened is closed; also if nothing was."""
-        return self.ident is None or self._ended.is_set()
+        """Say whether what was opened is closed; also if nothing was, or by another process than this one."""
+        return self.ident is None or self._ended.is_open or self._process != os.getpid()
 
     def _open(self, stack: ExitStack) -> None:
         kwargs = dict(self._runner.init_kwargs or {})
@@ -103,7 +131,26 @@ class Keeper(threading.Thread):
             return
         stack.callback(shut_down)
         with _addresses.loopback_only(wanted=place.on_loopback), sigterm_kept():
-            _connect(place, {**_temporary.quiet_logging(), **kwargs})
+            self._connect(place, {**_temporary.quiet_logging(), **kwargs})
+
+    def _connect(self, place: Place, kwargs: dict[str, Any]) -> None:
+        """Connect to a running cluster.
+
+        Ray starts a server of its own for each session of Ray Client; once in a while that ends as it starts, for no
+        reason that it tells, and the next one starts.
+        """
+        import ray
+
+        for left in reversed(range(TRIES)):
+            try:
+                ray.init(place.address, **kwargs)
+            except ConnectionError as error:
+                has_ended_at_once = any(text in str(error) for text in ENDED_AT_ONCE)
+                if not left or not has_ended_at_once or self._released.is_open:
+                    raise
+                logger.warning("A server for Ray Client did not start at %s; trying again", place.address)
+            else:
+                return
 
     def wait(self, deadline: Deadline) -> None:
         """Wait until the session is open.
@@ -117,15 +164,20 @@ class Keeper(threading.Thread):
         if self._error is not None:
             raise TaskRunnerStartError(explained(self._session, self._error, deadline.seconds)) from self._error
 
+    def release(self) -> None:
+        """Let the session be closed, as soon as it is open."""
+        global _told  # noqa: PLW0603 - Ray has one session at a time
+        if not self.has_ended:
+            _told = self
+        self._released.open()
+
     def give_up(self) -> None:
         """Let the session be closed as soon as it is open; if it is, wait for that."""
-        global _unfinished  # noqa: PLW0603 - Ray has one start at a time
-        is_open = self._ready.is_set()
-        self._released.set()
+        is_open = self._ready.is_open
+        self.release()
         if is_open:
             self.finish(CLOSE_WITHIN)
         else:
-            _unfinished = self
             atexit.register(self.finish, EXIT_WITHIN)  # or its processes and its folder would outlive this one
 
     def finish(self, seconds: float) -> None:
@@ -136,43 +188,28 @@ class Keeper(threading.Thread):
     def close(self) -> None:
         """Close the session, and wait for that."""
         try:
-            self._released.set()
+            self.release()
             self.finish(CLOSE_WITHIN)
-        except KeyboardInterrupt:  # Ray's own exit would close it a second time, and end this process for that
-            self._released.set()
+        except (KeyboardInterrupt, SystemExit):  # SIGTERM is one
+            # Ray's own exit would close it a second time, and end this process for that.
+            self.release()
             self.finish(CLOSE_WITHIN)
             raise
 
 
-def _connect(place: Place, kwargs: dict[str, Any]) -> None:
-    """Connect to a running cluster.
-
-    Ray starts a server of its own for each session of Ray Client; once in a while that ends as it starts, for no reason
-    that it tells, and the next one starts.
-
-    Args:
-        place: where it is.
-        kwargs: for `ray.init`.
-    """
-    import ray
-
-    for left in reversed(range(TRIES)):
-        try:
-            ray.init(place.address, **kwargs)
-        except ConnectionError as error:
-            if not left or not any(text in str(error) for text in ENDED_AT_ONCE):
-                raise
-            logger.warning("A server for Ray Client did not start at %s; trying again", place.address)
-        else:
-            return
-
-
 def shut_down() -> None:
+    """Shut Ray down, whatever it says to that."""
     import ray
 
     with suppress(Exception), sigterm_kept():
         ray.shutdown()
+
+
+def _import_what_an_exit_needs() -> None:
+    """Import what Ray imports when it is shut down.
+
+    An import as the interpreter exits lets Python forget that a Ctrl-C was the reason, and the process would end with
+    status 1 instead of 130.
+    """
     with suppress(ImportError):
-        # Ray imports it when the interpreter exits. An import at that time lets Python forget that a Ctrl-C was the
-        # reason, and the process would end with status 1 instead of 130.
-        import ray.dag.compiled_dag_node
+        import ray.dag.compiled_dag_node  # noqa: F401

@@ -128,7 +128,9 @@ def _entered(runner: RayTaskRunner) -> Session:
         else:
             if session is not None:
                 session.await_lost(deadline.left)
-            _keeper.await_unfinished(deadline)
+                if session.keeper is not None:  # somebody else has shut its session down: it must not shut down ours
+                    session.keeper.release()
+            _keeper.await_closed(deadline)
             session = _current = _found_open(runner) or _new(runner, deadline)
         session.users += 1
         return session
@@ -249,12 +251,12 @@ def _new(runner: RayTaskRunner, deadline: Deadline) -> Session:
     try:
         keeper.start()
         keeper.wait(deadline)
+        if session.place is None:
+            session.place = _place_of_open_session()
     except BaseException as error:
         keeper.give_up()
         if isinstance(error, KeyboardInterrupt):
             # Here, and not as the process ends: what still starts would change its status.
             keeper.finish(_keeper.EXIT_WITHIN)
         raise
-    if session.place is None:
-        session.place = _place_of_open_session()
     return session

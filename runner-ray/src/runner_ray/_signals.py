@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+LOOK_EVERY = 0.02
+"""Seconds; for so long a SIGTERM may find Ray's handler, or none, while a session is opened or shut down."""
 
 
 @contextmanager
@@ -16,20 +20,60 @@ def sigterm_kept() -> Iterator[None]:
     """Let Ray open or shut down a session in the block, and keep the handler of SIGTERM, on whatever thread this is.
 
     Ray puts a handler of its own before it when a session opens, in C: that prints a stack trace, lets the handler
-    that was there before run, and aborts the process 3 seconds later, wherever it is by then on its way out. When the
-    session is shut down, no handler is left at all. Python sets one on the main thread only; this is what it calls.
+    that was there before run, and aborts the process 3 seconds later, wherever it is by then on its way out. As a
+    session is shut down, no handler is left at all, and the shutdown goes on for a second or two.
     """
     if os.name != "posix":
         yield
         return
-    import ctypes
+    handler = _Handler()
+    ended = threading.Event()
 
-    python = ctypes.pythonapi
-    python.PyOS_getsig.restype = ctypes.c_void_p
-    python.PyOS_setsig.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    python.PyOS_setsig.restype = ctypes.c_void_p
-    handler = python.PyOS_getsig(signal.SIGTERM)
+    def keep() -> None:
+        while not ended.wait(LOOK_EVERY):
+            handler.put_back()
+
+    keeper = threading.Thread(target=keep, name="riverrun-ray-sigterm", daemon=True)
+    keeper.start()
     try:
         yield
     finally:
-        python.PyOS_setsig(signal.SIGTERM, handler)
+        ended.set()
+        keeper.join()
+        handler.put_back()
+
+
+class _Handler:
+    """The handler of SIGTERM, as Python knows it, and as the system does.
+
+    Python sets one on the main thread only; what it calls for that can be called on any.
+    """
+
+    def __init__(self) -> None:
+        import ctypes
+
+        self._python = python = ctypes.pythonapi
+        python.PyOS_getsig.restype = ctypes.c_void_p
+        python.PyOS_setsig.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        python.PyOS_setsig.restype = ctypes.c_void_p
+        self._before = signal.getsignal(signal.SIGTERM)
+        self._system = self._of_the_system(signal.SIGTERM)
+
+    def put_back(self) -> None:
+        """Put back what Python knows now: a flow on the main thread may have set its own, or taken it away."""
+        system = self._wanted(signal.getsignal(signal.SIGTERM))
+        if system is not None and system != self._of_the_system(signal.SIGTERM):
+            self._python.PyOS_setsig(signal.SIGTERM, system)
+
+    def _wanted(self, now: Any) -> int | None:
+        if now is self._before:
+            return self._system
+        if now in {signal.SIG_DFL, signal.SIG_IGN}:
+            return int(now)
+        # Python has one function in C for all handlers in Python.
+        if callable(self._before):
+            return self._system
+        return self._of_the_system(signal.SIGINT) if callable(signal.getsignal(signal.SIGINT)) else None
+
+    def _of_the_system(self, number: int) -> int:
+        return self._python.PyOS_getsig(number) or 0

@@ -1,0 +1,65 @@
+"""Who hears SIGTERM after Ray has opened or shut down a session; what Ray does to it is done here by hand."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+import pytest
+from runner_ray._signals import sigterm_kept
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="Ray has no such handler on Windows")
+
+
+def by_hand(*_):
+    """A handler in Python."""
+
+
+def by_somebody_else(*_):
+    """Another one."""
+
+
+@pytest.fixture(autouse=True)
+def _handler_of_this_process():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def of_the_system() -> int:
+    ctypes.pythonapi.PyOS_getsig.restype = ctypes.c_void_p
+    return ctypes.pythonapi.PyOS_getsig(signal.SIGTERM) or 0
+
+
+def put_by_ray(handler: int) -> None:
+    ctypes.pythonapi.PyOS_setsig.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN, by_hand])
+@pytest.mark.parametrize("meanwhile", [signal.SIG_DFL, signal.SIG_IGN, by_hand, by_somebody_else, None])
+@pytest.mark.parametrize("by_ray", [int(signal.SIG_DFL), int(signal.SIG_IGN)])
+def test_what_python_knows_is_in_force_after_the_block_and_soon_within_it(wait_until, before, meanwhile, by_ray):
+    """A flow run on the main thread may begin or end while a session is opened or shut down on another."""
+    signal.signal(signal.SIGTERM, before)
+    known = of_the_system()
+    with sigterm_kept():
+        if meanwhile is not None:
+            signal.signal(signal.SIGTERM, meanwhile)
+            known = of_the_system()
+        put_by_ray(by_ray)
+        wait_until(lambda: of_the_system() == known, "the handler is put back", limit=10)
+        put_by_ray(by_ray)
+    assert of_the_system() == known
+
+
+def test_a_handler_in_c_stays():
+    """An application's, which Python does not know."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    theirs = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: None)
+    address = ctypes.cast(theirs, ctypes.c_void_p).value
+    put_by_ray(address)
+    with sigterm_kept():
+        put_by_ray(int(signal.SIG_DFL))
+    assert of_the_system() == address
