@@ -136,8 +136,9 @@ class RayCluster:
             return self._processes.start(
                 "-c", NODE, "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block", *options,
                 stdout=log, stderr=log,
-                # A head that is told that there are no other nodes takes loopback, and so do its children.
-                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                # A head that is told that there are no other nodes takes loopback, and so do its children. Without
+                # gRPC's preparations for a fork, its server for Ray Client does not lose some that it forks.
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GRPC_ENABLE_FORK_SUPPORT": "0",
                      **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if "--head" in options else {})},
             )  # fmt: skip
 

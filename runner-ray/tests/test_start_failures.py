@@ -321,7 +321,10 @@ def test_a_server_for_ray_client_that_does_not_start_is_asked_for_again(shared_r
         finally:
             print(len(calls))
     """)
-    again = f"| WARNING | A server for Ray Client did not start at {shared_ray_cluster.client_address}; trying again"
+    again = (
+        f"| WARNING | A server for Ray Client did not start at {shared_ray_cluster.client_address}; trying again. "
+        "Where the head was started with GRPC_ENABLE_FORK_SUPPORT=0 in its environment, they do\n"
+    )
     assert process.err.count(again) == 2
     if failures == 2:
         assert process.out == "42\n3\n", process.err

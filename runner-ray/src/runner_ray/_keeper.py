@@ -136,8 +136,9 @@ class Keeper(threading.Thread):
     def _connect(self, place: Place, kwargs: dict[str, Any]) -> None:
         """Connect to a running cluster.
 
-        Ray starts a server of its own for each session of Ray Client; once in a while that ends as it starts, for no
-        reason that it tells, and the next one starts.
+        Ray forks a server of its own for each session of Ray Client, in the middle of calls of gRPC, and gRPC's own
+        preparations for that let some of them end by SIGSEGV as they start: see
+        https://github.com/ray-project/ray/issues/63202. The next one may start.
         """
         import ray
 
@@ -148,7 +149,10 @@ class Keeper(threading.Thread):
                 has_ended_at_once = any(text in str(error) for text in ENDED_AT_ONCE)
                 if not left or not has_ended_at_once or self._released.is_open:
                     raise
-                logger.warning("A server for Ray Client did not start at %s; trying again", place.address)
+                logger.warning(
+                    "A server for Ray Client did not start at %s; trying again. Where the head was started with "
+                    "GRPC_ENABLE_FORK_SUPPORT=0 in its environment, they do", place.address,
+                )  # fmt: skip
             else:
                 return
 
