@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import cloudpickle
 import pytest
@@ -97,6 +99,7 @@ def test_threads_of_one_worker_wait_while_one_of_them_imports_the_module_of_a_ta
     monkeypatch.syspath_prepend(tmp_path)
     call = call_of(importlib.import_module("a_slow_module").half, 21)
     call.pack(20)
+    call._process = "another one"  # than this: a worker's
     sent = pickle.dumps(call)
     del sys.modules["a_slow_module"]
     try:
@@ -106,6 +109,30 @@ def test_threads_of_one_worker_wait_while_one_of_them_imports_the_module_of_a_ta
         sys.modules.pop("a_slow_module", None)
     assert [outcome.error for outcome in outcomes] == [None] * 4
     assert [cloudpickle.loads(outcome.packed) for outcome in outcomes] == [10.5] * 4
+
+
+def test_a_flow_may_run_while_its_module_is_imported_on_threads_that_unpack_its_calls(tmp_path, monkeypatch):
+    """As on a Dask cluster of threads; a thread that waited for the import would be waited for by it."""
+    outcomes = []
+
+    def runs(half):
+        call = call_of(half, 21)
+        call.pack(20)
+        thread = threading.Thread(target=lambda: outcomes.append(cloudpickle.loads(pickle.dumps(call))()), daemon=True)
+        thread.start()
+        thread.join(20)
+
+    monkeypatch.setitem(sys.modules, "a_flow", SimpleNamespace(runs=runs))
+    (tmp_path / "a_module_that_runs_it.py").write_text(
+        "from a_flow import runs\nfrom riverrun import task\n\n@task\ndef half(number):\n    return number / 2\n\n"
+        "runs(half)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        importlib.import_module("a_module_that_runs_it")
+    finally:
+        sys.modules.pop("a_module_that_runs_it", None)
+    assert [cloudpickle.loads(outcome.packed) for outcome in outcomes] == [10.5]
 
 
 def test_a_module_of_another_version_on_the_worker_is_an_error_that_says_so(module):

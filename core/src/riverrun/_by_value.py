@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import sys
+import threading
 from collections import ChainMap
+from importlib import import_module
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,6 +47,33 @@ def tell_cloudpickle() -> bool:
         if name in sys.modules and name != "__main__":  # of `__main__` it knows
             cloudpickle.register_pickle_by_value(sys.modules[name])
     return not cloudpickle.list_registry_pickle_by_value() <= _names
+
+
+class _Loading(threading.local):
+    was_packed_here = False
+
+
+_loading = _Loading()
+
+
+def loads(packed: bytes, *, was_packed_here: bool) -> Any:
+    """Load what `dumps` has made, on a worker; say whether that was in this process."""
+    import cloudpickle
+
+    before, _loading.was_packed_here = _loading.was_packed_here, was_packed_here
+    try:
+        return cloudpickle.loads(packed)
+    finally:
+        _loading.was_packed_here = before
+
+
+def module_of(name: str) -> Any:
+    """Give a module, for what travelled by name; where another thread is in the middle of importing it, wait for that.
+
+    Not in the process that has sent it: a flow may run while its module is imported, which then waits for the flow.
+    """
+    there = sys.modules.get(name) if _loading.was_packed_here else None
+    return there or import_module(name)
 
 
 def dumps(value: Any) -> bytes:

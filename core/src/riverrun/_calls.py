@@ -182,9 +182,7 @@ class TaskCall:
 
     def _unpacked(self) -> Any:
         if isinstance(self._work, bytes):
-            import cloudpickle
-
-            return cloudpickle.loads(self._work)
+            return _by_value.loads(self._work, was_packed_here=self._process == _this_process())
         return self._work
 
     @property

@@ -290,9 +290,9 @@ def is_found(thing: object, module: str, qualname: str) -> bool:
 
 
 def found(module: str, qualname: str) -> Any:
-    """Find what a name leads to on a worker; where another thread is in the middle of importing it, wait for that."""
+    """Find what a name leads to on a worker."""
     try:
-        return _reached(import_module(module), qualname)
+        return _reached(_by_value.module_of(module), qualname)
     except AttributeError as error:
         msg = f"the module {module!r} that is there has no {qualname!r}; is it another version of it?"
         raise AttributeError(msg) from error
