@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 
 import pytest
-from runner_ray._signals import sigterm_kept
+from runner_ray._signals import LOOK_EVERY, sigterm_kept
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Ray has no such handler on Windows")
 
@@ -21,10 +22,13 @@ def by_somebody_else(*_):
 
 
 @pytest.fixture(autouse=True)
-def _handler_of_this_process():
-    before = signal.getsignal(signal.SIGTERM)
+def _handlers_of_this_process():
+    """Those are put back; meanwhile Ctrl-C is not ignored, as it is in the background of a shell."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def of_the_system() -> int:
@@ -51,6 +55,19 @@ def test_what_python_knows_is_in_force_after_the_block_and_soon_within_it(wait_u
         put_by_ray(by_ray)
         wait_until(lambda: of_the_system() == known, "the handler is put back", limit=10)
         put_by_ray(by_ray)
+    assert of_the_system() == known
+
+
+def test_a_flow_that_begins_meanwhile_where_ctrl_c_is_ignored(wait_until):
+    """As in the background of a shell: then no other handler in Python shows how Python puts them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with sigterm_kept():
+        signal.signal(signal.SIGTERM, by_hand)
+        known = of_the_system()
+        time.sleep(10 * LOOK_EVERY)
+        put_by_ray(int(signal.SIG_DFL))
+        wait_until(lambda: of_the_system() == known, "the handler is put back", limit=10)
     assert of_the_system() == known
 
 

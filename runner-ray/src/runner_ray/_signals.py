@@ -58,22 +58,29 @@ class _Handler:
         python.PyOS_setsig.restype = ctypes.c_void_p
         self._before = signal.getsignal(signal.SIGTERM)
         self._system = self._of_the_system(signal.SIGTERM)
+        self._in_python: int | None = None
+        """The function in C that Python has for all handlers in Python, as far as one is known."""
+        if callable(self._before):
+            self._in_python = self._system
+        elif callable(signal.getsignal(signal.SIGINT)):
+            self._in_python = self._of_the_system(signal.SIGINT)
 
     def put_back(self) -> None:
         """Put back what Python knows now: a flow on the main thread may have set its own, or taken it away."""
         system = self._wanted(signal.getsignal(signal.SIGTERM))
-        if system is not None and system != self._of_the_system(signal.SIGTERM):
+        if system != self._of_the_system(signal.SIGTERM):
             self._python.PyOS_setsig(signal.SIGTERM, system)
 
-    def _wanted(self, now: Any) -> int | None:
+    def _wanted(self, now: Any) -> int:
         if now is self._before:
             return self._system
         if now in {signal.SIG_DFL, signal.SIG_IGN}:
             return int(now)
-        # Python has one function in C for all handlers in Python.
-        if callable(self._before):
-            return self._system
-        return self._of_the_system(signal.SIGINT) if callable(signal.getsignal(signal.SIGINT)) else None
+        if self._in_python is None:
+            # Where Ctrl-C is ignored, as in the background of a shell. Python has just put it there, and Ray hardly
+            # in the same 20 ms.
+            self._in_python = self._of_the_system(signal.SIGTERM)
+        return self._in_python
 
     def _of_the_system(self, number: int) -> int:
         return self._python.PyOS_getsig(number) or 0
