@@ -86,6 +86,29 @@ def test_a_run_that_may_not_be_lost_is_crashed_with_worker_cause_and_last_lines(
     assert notes.lines() == ["speaking"]
 
 
+def test_sigterm_of_a_worker_is_a_loss_and_no_exception_of_the_task(on_shared, notes, noting, holding):
+    """Ray makes a SystemExit of it, inside the task: so end workers whose session is shut down."""
+    hold, held = holding
+
+    @task
+    def held_once():
+        noting("held_once")
+        hold()
+        return 7
+
+    @flow(task_runner=on_shared(max_worker_losses=0))
+    def lost():
+        future = held_once()
+        os.kill(held(), signal.SIGTERM)
+        return Seen(future, future.wait(LIMIT))
+
+    future, state = lost()
+    assert state.name == "Crashed", state
+    assert state.message.startswith(f"Task run {future.name!r} was lost in attempt 1: Ray worker ")
+    assert " was killed, by a signal such as SIGKILL or because it crashed (it had used " in state.message
+    assert notes.counts() == {"held_once": 1}
+
+
 def test_a_task_that_always_ends_its_worker_among_50_good_ones(on_shared, notes, noting):
     @task
     def good(number):

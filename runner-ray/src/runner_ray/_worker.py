@@ -62,8 +62,9 @@ def run(payload: bytes, *values: Any) -> tuple[bytes, Any]:
 
     Raises:
         Reported: there is no value.
+        SystemExit: the process was told to end, and the run is lost with it.
     """
-    _leave_interrupts_alone()
+    _handle_signals()
     start, _, packed_call = payload.partition(b"\n")
     key = start.decode()
     journal = _notes.journal()
@@ -73,6 +74,8 @@ def run(payload: bytes, *values: Any) -> tuple[bytes, Any]:
         call: TaskCall = pickle.loads(packed_call)  # noqa: S301 - the flow's process is trusted: it sends code
         packed = [value if isinstance(value, Shared) else Shared(value, []) for value in values]
         outcome, value = call.run_keeping(packed, INLINE, records)
+        if _terminated is not None:
+            raise _terminated
         kept = _for_others(outcome, value, call.name)
         outcome.records = [*records] or None
         told = pickle.dumps(outcome, protocol=5)
@@ -128,15 +131,31 @@ class Records(list["LogRecord"]):
         self._journal.line(self._key, record.getMessage())
 
 
-_leaves_interrupts_alone = False
+_handles_signals = False
+_terminated: SystemExit | None = None
+"""What Ray raised at SIGTERM, in whatever code ran: it is none of the task's exceptions."""
 
 
-def _leave_interrupts_alone() -> None:
-    """See that `ray.cancel()` withdraws what has not begun, and does not disturb what has: it interrupts the process.
+def _handle_signals() -> None:
+    """See to it, once per process, that signals are not taken for what a task does.
 
-    A task that handles interrupts on its own still can. A function, and not SIG_IGN, which subprocesses would inherit.
+    `ray.cancel()` is to withdraw what has not begun, and not to disturb what has: it interrupts the process. A task
+    that handles interrupts on its own still can. A function, and not SIG_IGN, which subprocesses would inherit.
     """
-    global _leaves_interrupts_alone  # noqa: PLW0603 - once per process
-    if not _leaves_interrupts_alone and threading.current_thread() is threading.main_thread():
-        _leaves_interrupts_alone = True
-        signal.signal(signal.SIGINT, lambda *_: None)
+    global _handles_signals  # noqa: PLW0603 - once per process
+    if _handles_signals or threading.current_thread() is not threading.main_thread():
+        return
+    _handles_signals = True
+    signal.signal(signal.SIGINT, lambda *_: None)
+    of_ray = signal.getsignal(signal.SIGTERM)
+    if callable(of_ray):
+
+        def terminate(number: int, frame: Any) -> None:
+            global _terminated  # noqa: PLW0603
+            try:
+                of_ray(number, frame)
+            except SystemExit as error:
+                _terminated = error
+                raise
+
+        signal.signal(signal.SIGTERM, terminate)
