@@ -284,6 +284,21 @@ def test_a_cluster_that_asks_for_another_token(shared_ray_cluster, run_script, k
     assert "token" in process.err
 
 
+def test_ray_client_that_gives_up_before_the_time_limit_of_the_start():
+    """It does so after 30 seconds, and does not say that a token may be the reason."""
+    from runner_ray._addresses import Place
+    from runner_ray._sessions import Session
+    from runner_ray._start_errors import explained
+
+    place = Place("ray://127.0.0.1:10001", "127.0.0.1", 10001, is_client=True)
+    session = Session((place.address, None), place, temporary=False, owner=True)
+    assert explained(session, ConnectionError("ray client connection timeout"), 60) == (
+        "No connection to the Ray cluster at ray://127.0.0.1:10001: something listens there, and did not answer as a "
+        "Ray cluster does. Is this the address that `ray start --head` printed? If the cluster asks for an "
+        "authentication token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
+    )
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -36,9 +36,10 @@ def explained(session: Session, error: BaseException | None, seconds: float) -> 
             f"{start}it runs another version of Ray or Python than this process. Install the same there and here. Ray "
             f"says: {text}"
         )
-    if error is None:
+    if error is None or text == "ray client connection timeout":  # Ray's own limit, 30 s
+        within = f" within {seconds:g} s" if error is None else ""
         return (
-            f"{start}something listens there, and did not answer as a Ray cluster does within {seconds:g} s. Is this "
+            f"{start}something listens there, and did not answer as a Ray cluster does{within}. Is this "
             "the address that `ray start --head` printed? If the cluster asks for an authentication token, set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
         )
