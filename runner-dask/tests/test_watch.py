@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from distributed import CancelledError, Client, LocalCluster
+from distributed.batched import BatchedSend
 from runner_dask._forget import forget
 from runner_dask._presence import Presence
 from runner_dask._watch import Watch
@@ -433,6 +434,15 @@ def remains(client, dask_scheduler):
         *(str(key) for key in dask_scheduler.tasks),
     ]
     return [name for name in everything if client in name]
+
+
+def test_introductions_arrive_though_the_stream_to_the_scheduler_is_slow(cluster, monkeypatch):
+    # Dask sends what goes over it from every 10 ms only: in that time all of our calls to the scheduler can be done.
+    monkeypatch.setattr("distributed.client.BatchedSend", lambda interval, **rest: BatchedSend("2s", **rest))
+    made = Flow(cluster)
+    made.wait_until(lambda: len(made.of("joined")) >= 2)
+    forget(made.client)
+    made.client.close()
 
 
 def test_nothing_is_left_on_the_scheduler_after_a_flow_run(cluster):

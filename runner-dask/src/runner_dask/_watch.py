@@ -67,6 +67,9 @@ class Watch(ByValue, SchedulerPlugin):
         """Begin, on the scheduler. What Dask has already (workers that joined before) is taken in."""
         self.scheduler = scheduler
         self.streams.update(scheduler.stream_comms)
+        # The client has asked for this itself, on a stream that Dask sends from every 10 ms only: a worker that
+        # introduces itself meanwhile, on a fast network, would speak to nobody.
+        scheduler.subscribe_topic(topic=self.topic, client=self.client)
         with contextlib.suppress(Exception):
             # Subscribers get every event at once; a scheduler keeps the last of each topic besides, for good.
             # There is no public way to say that nobody will ask for ours.
