@@ -7,6 +7,7 @@ mistake. Arguments after `--` go on to the tool: `nox -s "tests-3.12(core)" -- -
 
 import os
 import shutil
+import signal
 import tomllib
 from pathlib import Path
 
@@ -66,6 +67,9 @@ DIST = ROOT / "dist"
 
 # A session sees neither the source tree nor the settings of the person who runs it.
 CLEAN: dict[str, str | None] = dict.fromkeys(["PYTHONPATH", *(n for n in os.environ if n.startswith("RIVERRUN_"))])
+
+# In the background of a shell script Ctrl-C is ignored, also by all that is started from there; the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "virtualenv"

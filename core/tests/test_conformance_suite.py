@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import subprocess
 import sys
 import threading
@@ -440,6 +441,16 @@ def test_a_test_class_may_take_back_what_the_runner_declares(tmp_path: Path, cap
     tail += f"        {capability} = False\n"
     output = run_suite(tmp_path, POOLS, LOSSES[capability], tail=tail)
     assert "1 skipped" in output, output
+
+
+def test_ctrl_c_is_tried_also_where_it_is_ignored_as_in_the_background_of_a_shell_script(tmp_path: Path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which processes that are started inherit
+    try:
+        test = "test_the_process_ends_and_leaves_no_other_behind_after[ctrl_c-sync]"
+        output = run_suite(tmp_path, "class BrokenTaskRunner(HonestTaskRunner): pass", test)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "1 passed" in output, output
 
 
 def test_a_class_without_the_fixture_is_told_to_have_one(tmp_path: Path):

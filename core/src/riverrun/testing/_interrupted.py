@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pickle
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from riverrun import flow
 
 def main() -> None:
     """Run the flow."""
+    # Where the tests run in the background of a shell script, Ctrl-C is ignored by all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, kind, module, file = Path(sys.argv[1]), *sys.argv[2:]
     make_importable(module, file)
     task_runner = pickle.loads((folder / "runner").read_bytes())  # noqa: S301 - from the test that runs this
