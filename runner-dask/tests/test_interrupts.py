@@ -69,6 +69,18 @@ def test_a_flow_of_100_sleeping_tasks(run_script, tmp_path, wait_until, source, 
     assert [entry.name for entry in folder.glob("riverrun-dask-*")] == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_workers_that_are_threads_are_not_waited_for(run_script, wait_until, number):
+    process = run_script(SCRIPT.replace('"n_workers": 2', '"n_workers": 2, "processes": False'), wait=False)
+    assert process.stdout.readline() == "a task runs\n"
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode in {128 + number, -signal.SIGINT}, err
+    assert "still closing" not in err
+    assert " - distributed." not in err, "Dask logs nothing of its own about that"
+    wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+
+
 def test_a_second_ctrl_c_ends_it_as_well(run_script, wait_until):
     process = run_script(SCRIPT, wait=False)
     assert process.stdout.readline() == "a task runs\n"

@@ -51,10 +51,14 @@ class Opened:
         """Give the last lines that workers on this machine wrote to stderr while they started; "" if unknown."""
         return "" if self._house is None else self._house.stderr_tail()
 
-    def hurry(self) -> None:
-        """End the workers of a temporary cluster on this machine at once, whatever they are doing."""
+    def hurry(self, *, threads: bool = True) -> None:
+        """End the workers of a temporary cluster on this machine at once, whatever they are doing.
+
+        Args:
+            threads: whether to close those, too, that are threads of this process.
+        """
         if self._house is not None:
-            self._house.kill()
+            self._house.kill(threads=threads)
 
 
 @contextmanager

@@ -82,13 +82,16 @@ class DaskTaskExecutor:
 
     def close(self) -> None:
         """Leave the cluster as it was found."""
-        if self._open:  # the flow was interrupted, or left something behind
-            self._opened.hurry()
+        hurries = bool(self._open)  # the flow was interrupted, or left something behind
+        if hurries:
+            self._opened.hurry(threads=False)
         self._sender.stop()
         self._losses.stop()
         self._events.put(None)
         if self._disconnected is None:
             self._guests.goodbye()
+        if hurries:
+            self._opened.hurry()
         if self._listener.is_alive() and self._listener is not threading.current_thread():
             self._listener.join(5)
 

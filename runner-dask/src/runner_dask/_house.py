@@ -14,7 +14,7 @@ from distributed import Worker
 from distributed.core import Status
 
 from runner_dask import _worker_process
-from runner_dask._quiet import quiet_thread
+from runner_dask._quiet import quiet_loop, quiet_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,7 @@ class House:
         self._lock = threading.Lock()
         self._closing = False
         self._quiet: ExitStack | None = None
+        self._silence = ExitStack()
         _worker_process.born[folder] = self._born
         atexit.register(self.remove)  # for a flow in a daemon thread, whose end nobody waits for
 
@@ -84,15 +85,22 @@ class House:
             if self._closing:  # it was being started when all others were killed
                 _kill(pid)
 
-    def kill(self) -> None:
-        """End all workers at once, whatever they are doing, and start no more."""
+    def kill(self, *, threads: bool = True) -> None:
+        """End all workers at once, whatever they are doing, and start no more.
+
+        Args:
+            threads: whether also to close those that are threads of this process, without waiting for what runs there.
+                Dask closes a worker once, in one way; our plugin on it has to be gone by then, for it does wait.
+        """
         with self._lock:
+            if not self._closing:  # Dask would log what that makes of its own work
+                self._silence.enter_context(quiet_loop(getattr(self.cluster, "loop", None)))
             self._closing = True
         workers = getattr(self.cluster, "workers", {})
         for each in {*self.nannies, *workers.values()}:
             if isinstance(each, Worker):
-                # A thread cannot be killed; it is not waited for, and ends with this process at the latest.
-                self.cluster.loop.add_callback(each.close, timeout=1, executor_wait=False, nanny=False)
+                if threads:  # one cannot be killed; it is not waited for, and ends with this process at the latest
+                    self.cluster.loop.add_callback(each.close, timeout=1, executor_wait=False, nanny=False)
                 continue
             if each.status == Status.running:
                 each.status = Status.closing_gracefully  # a nanny of that status does not start its worker again
@@ -112,6 +120,7 @@ class House:
     def remove(self) -> None:
         """Remove the folder."""
         atexit.unregister(self.remove)
+        self._silence.close()
         _worker_process.born.pop(self.folder, None)
         shutil.rmtree(self.folder, ignore_errors=True)
 
