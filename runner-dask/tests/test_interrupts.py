@@ -9,6 +9,8 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from riverrun import flow, task
+from riverrun.task_runners import DaskTaskRunner
 
 LIMIT = 30
 """Seconds after which a process that was asked to end counts as hanging."""
@@ -79,6 +81,27 @@ def test_workers_that_are_threads_are_not_waited_for(run_script, wait_until, num
     assert "still closing" not in err
     assert " - distributed." not in err, "Dask logs nothing of its own about that"
     wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+
+
+def test_nothing_is_asked_of_workers_that_were_killed(monkeypatch, tmp_path, wait_until):
+    # The scheduler may not know yet that they are gone, and would try for seconds to connect to them.
+    asked = []
+    monkeypatch.setattr("runner_dask._forget.forget", asked.append)
+
+    @task
+    def hold(path):
+        path.touch()
+        time.sleep(60)
+
+    @flow(task_runner=DaskTaskRunner(cluster_kwargs={"n_workers": 1, "dashboard_address": "127.0.0.1:0"}))
+    def interrupted():
+        hold(tmp_path / "began")
+        wait_until((tmp_path / "began").exists, "the task runs")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not asked
 
 
 def test_a_second_ctrl_c_ends_it_as_well(run_script, wait_until):

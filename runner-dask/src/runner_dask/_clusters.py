@@ -51,14 +51,18 @@ class Opened:
         """Give the last lines that workers on this machine wrote to stderr while they started; "" if unknown."""
         return "" if self._house is None else self._house.stderr_tail()
 
-    def hurry(self, *, threads: bool = True) -> None:
-        """End the workers of a temporary cluster on this machine at once, whatever they are doing.
+    def kill_processes(self) -> bool:
+        """End the workers of a temporary cluster on this machine that are processes, whatever they are doing.
 
-        Args:
-            threads: whether to close those, too, that are threads of this process.
+        Returns:
+            Whether no worker of the cluster is left, as far as it is known.
         """
+        return self._house is not None and bool(self._house.kill_processes())
+
+    def hurry(self) -> None:
+        """End all workers of a temporary cluster on this machine at once, whatever they are doing."""
         if self._house is not None:
-            self._house.kill(threads=threads)
+            self._house.kill()
 
 
 @contextmanager

@@ -83,12 +83,11 @@ class DaskTaskExecutor:
     def close(self) -> None:
         """Leave the cluster as it was found."""
         hurries = bool(self._open)  # the flow was interrupted, or left something behind
-        if hurries:
-            self._opened.hurry(threads=False)
+        none_left = hurries and self._opened.kill_processes()
         self._sender.stop()
         self._losses.stop()
         self._events.put(None)
-        if self._disconnected is None:
+        if self._disconnected is None and not none_left:  # the scheduler may not know yet that they are gone
             self._guests.goodbye()
         if hurries:
             self._opened.hurry()

@@ -85,27 +85,40 @@ class House:
             if self._closing:  # it was being started when all others were killed
                 _kill(pid)
 
-    def kill(self, *, threads: bool = True) -> None:
+    def kill(self) -> None:
         """End all workers at once, whatever they are doing, and start no more.
 
-        Args:
-            threads: whether also to close those that are threads of this process, without waiting for what runs there.
-                Dask closes a worker once, in one way; our plugin on it has to be gone by then, for it does wait.
+        Those that are threads of this process are closed without waiting for what runs there. Dask closes a worker
+        once, in one way, and our plugin on it does wait: it has to be gone by then.
+        """
+        self.kill_processes()
+        for each in self._workers():
+            if isinstance(each, Worker):  # a thread cannot be killed; it ends with this process at the latest
+                self.cluster.loop.add_callback(each.close, timeout=1, executor_wait=False, nanny=False)
+
+    def kill_processes(self) -> bool:
+        """End those workers that are processes, and start no more.
+
+        Returns:
+            Whether no worker is left.
         """
         with self._lock:
             if not self._closing:  # Dask would log what that makes of its own work
                 self._silence.enter_context(quiet_loop(getattr(self.cluster, "loop", None)))
             self._closing = True
-        workers = getattr(self.cluster, "workers", {})
-        for each in {*self.nannies, *workers.values()}:
+        workers = self._workers()
+        for each in workers:
             if isinstance(each, Worker):
-                if threads:  # one cannot be killed; it is not waited for, and ends with this process at the latest
-                    self.cluster.loop.add_callback(each.close, timeout=1, executor_wait=False, nanny=False)
                 continue
             if each.status == Status.running:
                 each.status = Status.closing_gracefully  # a nanny of that status does not start its worker again
             if (process := getattr(each, "process", None)) is not None and (pid := process.pid) is not None:
                 _kill(pid)
+        return not any(isinstance(each, Worker) for each in workers)
+
+    def _workers(self) -> set[Any]:
+        """The nannies, also those that have not started; or the workers themselves where those are threads."""
+        return {*self.nannies, *getattr(self.cluster, "workers", {}).values()}
 
     def stderr_tail(self) -> str:
         """Give the last lines that workers wrote to stderr before they had started."""
