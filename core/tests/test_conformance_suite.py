@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from riverrun.abc import Concurrency, TaskRunner
 from riverrun.testing import TaskRunnerConformance, within
+from riverrun.testing._traces import PROC, of_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,6 +211,18 @@ BROKEN = {
         """,
         "test_no_thread_no_process_and_no_listening_socket_is_left_by_a_flow_run_that[fails]",
         "what a flow run starts ends with it",
+    ),
+    "leaves_a_process_after_a_signal": (
+        """
+        import subprocess, sys
+        class BrokenTaskRunner(HonestTaskRunner):
+            @contextmanager
+            def start(self):
+                subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+                yield HonestExecutor()
+        """,
+        "test_the_process_ends_and_leaves_no_other_behind_after[sigterm-sync]",
+        "no child process outlives the process of the flow",
     ),
     "leaves_a_socket": (
         """
@@ -451,6 +465,17 @@ def test_ctrl_c_is_tried_also_where_it_is_ignored_as_in_the_background_of_a_shel
     finally:
         signal.signal(signal.SIGINT, before)
     assert "1 passed" in output, output
+
+
+@pytest.mark.skipif(not (PROC / "self" / "stat").exists(), reason="this system has no /proc")
+def test_a_process_that_has_ended_is_not_left_though_nobody_waited_for_it():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    assert [words.partition(" (")[0] for words in of_group(process.pid)] == [f"process {process.pid}"]
+    process.stdin.close()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    left = of_group(process.pid)
+    process.wait()
+    assert not left
 
 
 def test_a_class_without_the_fixture_is_told_to_have_one(tmp_path: Path):

@@ -16,6 +16,7 @@ import pytest
 from riverrun import _conformance_jobs as _jobs
 from riverrun.testing import _interrupted
 from riverrun.testing._suite import Suite, crosses_processes
+from riverrun.testing._traces import of_group
 from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ SIGNALS = {
     "ctrl_c": (signal.SIGINT, {-signal.SIGINT, 128 + signal.SIGINT}),
     "sigterm": (signal.SIGTERM, {-signal.SIGTERM, 128 + signal.SIGTERM}),
 }
+STDERR = "stderr"
+"""The name of the file for what the script writes to stderr."""
 
 
 @limited
@@ -48,65 +51,71 @@ class Interrupts(Suite):
             try:
                 _wait_until_it_runs(process, folder)
                 (os.killpg if whole_group else os.kill)(process.pid, number)
-                errors = _errors_at_its_end(process, self.time_limit / 2)
+                errors = _errors_at_its_end(process, folder, self.time_limit / 2)
                 assert process.returncode in statuses, f"the exit status tells of the signal; stderr was:\n{errors}"
-                assert _is_gone(process.pid), "no child process outlives the process of the flow"
+                assert _left(process.pid, self.time_limit / 4) == [], (
+                    "no child process outlives the process of the flow"
+                )
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
 
-def _script(task_runner: TaskRunner, folder: Path, kind: str) -> subprocess.Popen[str]:
+def _script(task_runner: TaskRunner, folder: Path, kind: str) -> subprocess.Popen[bytes]:
     """Start a flow that does not end, in a group of processes of its own."""
     (folder / "runner").write_bytes(pickle.dumps(task_runner))
     module = type(task_runner).__module__
     script = f"from {_interrupted.__name__} import main; main()"
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    return subprocess.Popen(  # noqa: S603 - our own script, and a Python that is running already
-        [
-            sys.executable,
-            "-X",
-            "faulthandler",
-            "-c",
-            script,
-            str(folder),
-            kind,
-            module,
-            str(sys.modules[module].__file__),
-        ],
-        env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-c",
+        script,
+        str(folder),
+        kind,
+        module,
+        str(sys.modules[module].__file__),
+    ]
+    # No pipe: what outlives the process would hold it, and its end would never be read.
+    with (folder / STDERR).open("wb") as errors:
+        return subprocess.Popen(  # noqa: S603 - our own script, and a Python that is running already
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
 
 
-def _wait_until_it_runs(process: subprocess.Popen[str], folder: Path) -> None:
+def _wait_until_it_runs(process: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + 3 * _jobs.PATIENCE
     while not (folder / "started").exists():
-        assert process.poll() is None, f"the script ended by itself:\n{process.communicate()[1]}"
+        assert process.poll() is None, f"the script ended by itself:\n{_errors(folder)}"
         assert time.monotonic() < deadline, "the task in the script did not start"
         time.sleep(_jobs.STEP)
 
 
-def _errors_at_its_end(process: subprocess.Popen[str], seconds: float) -> str:
+def _errors_at_its_end(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> str:
     try:
-        return process.communicate(timeout=seconds)[1]
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)  # faulthandler says where every thread was
-        msg = f"after a signal the process ends; this one had not after {seconds} seconds:\n{process.communicate()[1]}"
+        process.wait()
+        msg = f"after a signal the process ends; this one had not after {seconds} seconds:\n{_errors(folder)}"
         raise AssertionError(msg) from None
+    return _errors(folder)
 
 
-def _is_gone(group: int, seconds: float = 5.0) -> bool:
-    """Say whether no process of a group is left, after waiting for the last of them to go."""
+def _errors(folder: Path) -> str:
+    return (folder / STDERR).read_text("utf-8", "replace")
+
+
+def _left(group: int, seconds: float) -> list[str]:
+    """Name the processes of a group that are left, after waiting for the last of them to go."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
+    while (left := of_group(group)) and time.monotonic() < deadline:
         time.sleep(_jobs.STEP)
-    return False
+    return left

@@ -41,31 +41,70 @@ class Traces(NamedTuple):
             time.sleep(0.01)
 
 
+def of_group(group: int) -> list[str]:
+    """Name the processes of a process group that have not ended.
+
+    One that has ended and was not waited for counts as gone: where the first process of a container adopts it, and is
+    no real init, it stays like that.
+
+    Args:
+        group: the id of the group.
+    """
+    if _has_proc():
+        return [process.words for process in _processes() if process.group == group and process.state != ZOMBIE]
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return []
+    return [f"a process of group {group}"]
+
+
+class _Process(NamedTuple):
+    pid: int
+    name: str
+    state: str
+    parent: int
+    group: int
+    started: str
+
+    @property
+    def words(self) -> str:
+        return f"process {self.pid} ({self.name})"
+
+
+def _has_proc() -> bool:
+    return (PROC / "self" / "stat").exists()
+
+
 def _children() -> dict[object, str]:
     """Find the processes below this one; without /proc, those that multiprocessing has started."""
-    if not (PROC / "self" / "stat").exists():
+    if not _has_proc():
         return {child.pid: f"process {child.name!r}" for child in active_children()}
-    processes = dict(_stat(entry) for entry in PROC.iterdir() if entry.name.isdigit())
-    below, children = {os.getpid()}, {}
+    processes = _processes()
+    below = {os.getpid()}
+    children: dict[object, str] = {}
     found = True
     while found:
         found = False
-        for pid, (name, state, parent, started) in processes.items():
-            if parent in below and pid not in below and state != ZOMBIE:
-                below.add(pid)
-                children[pid, started] = f"process {pid} ({name})"
+        for process in processes:
+            if process.parent in below and process.pid not in below and process.state != ZOMBIE:
+                below.add(process.pid)
+                children[process.pid, process.started] = process.words
                 found = True
-    return dict(children)
+    return children
 
 
-def _stat(process: Path) -> tuple[int, tuple[str, str, int, str]]:
-    """Read the name, the state, the parent and the start time of a process."""
-    try:
-        head, _, tail = (process / "stat").read_text("utf-8", "replace").rpartition(")")
-    except OSError:  # it has ended
-        return 0, ("", ZOMBIE, 0, "")
-    fields = tail.split()
-    return int(process.name), (head.partition("(")[2], fields[0], int(fields[1]), fields[19])
+def _processes() -> list[_Process]:
+    """Read /proc: all processes of this machine."""
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):  # it has ended
+                head, _, tail = (entry / "stat").read_text("utf-8", "replace").rpartition(")")
+                state, parent, group, *more = tail.split()
+                name = head.partition("(")[2]
+                found.append(_Process(int(entry.name), name, state, int(parent), int(group), started=more[16]))
+    return found
 
 
 def _listeners() -> dict[object, str]:
