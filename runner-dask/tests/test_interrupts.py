@@ -71,6 +71,20 @@ def test_a_flow_of_100_sleeping_tasks(run_script, tmp_path, wait_until, source, 
     assert [entry.name for entry in folder.glob("riverrun-dask-*")] == []
 
 
+@pytest.mark.parametrize("in_processes", [True, False], ids=["processes", "threads"])
+def test_a_local_cluster_that_a_function_makes_is_ended_as_soon(run_script, wait_until, in_processes):
+    source = SCRIPT.replace("cluster_kwargs={", f'cluster_class=made, cluster_kwargs={{"processes": {in_processes}, ')
+    source = source.replace("    @flow", "    def made(**kwargs):\n        return LocalCluster(**kwargs)\n\n    @flow")
+    process = run_script(source.replace("import sys", "from distributed import LocalCluster; import sys"), wait=False)
+    assert process.stdout.readline() == "a task runs\n"
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode in {130, -signal.SIGINT}, err
+    assert "/distributed/" not in err, "no traceback of Dask's"
+    assert " - distributed." not in err, "nor does it log that it has to kill its workers"
+    wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_workers_that_are_threads_are_not_waited_for(run_script, wait_until, number):
     process = run_script(SCRIPT.replace('"n_workers": 2', '"n_workers": 2, "processes": False'), wait=False)
@@ -86,7 +100,7 @@ def test_workers_that_are_threads_are_not_waited_for(run_script, wait_until, num
 def test_nothing_is_asked_of_workers_that_were_killed(monkeypatch, tmp_path, wait_until):
     # The scheduler may not know yet that they are gone, and would try for seconds to connect to them.
     asked = []
-    monkeypatch.setattr("runner_dask._forget.forget", asked.append)
+    monkeypatch.setattr("runner_dask._forget.forget", lambda client, workers: asked.append(workers))
 
     @task
     def hold(path):
@@ -101,7 +115,7 @@ def test_nothing_is_asked_of_workers_that_were_killed(monkeypatch, tmp_path, wai
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert not asked
+    assert asked == [False]
 
 
 def test_a_second_ctrl_c_ends_it_as_well(run_script, wait_until):

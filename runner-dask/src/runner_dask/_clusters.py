@@ -12,7 +12,7 @@ What Dask does here may block for any time, so each step is a call in a thread o
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from riverrun.workers import Deadline
@@ -24,6 +24,7 @@ from runner_dask._temporary import adapted, started
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from runner_dask._local_workers import LocalWorkers
     from runner_dask._runner import DaskTaskRunner
 
 logger = logging.getLogger("riverrun.task_runners.dask")
@@ -32,9 +33,18 @@ logger = logging.getLogger("riverrun.task_runners.dask")
 class Opened:
     """A cluster that is ready for one flow run."""
 
-    __slots__ = ("_house", "adaptive", "client", "cluster", "folder", "temporary")
+    __slots__ = ("_house", "_workers", "adaptive", "client", "cluster", "folder", "temporary")
 
-    def __init__(self, client: Any, cluster: Any, house: Any, *, temporary: bool, adaptive: bool) -> None:
+    def __init__(
+        self,
+        client: Any,
+        cluster: Any,
+        house: Any = None,
+        workers: LocalWorkers | None = None,
+        *,
+        temporary: bool,
+        adaptive: bool,
+    ) -> None:
         self.client = client
         """A `distributed.Client` with the blocking interface, which is not the default one of this process."""
         self.cluster = cluster
@@ -46,6 +56,7 @@ class Opened:
         self.folder: str | None = None if house is None else house.folder
         """A folder for files of workers on this machine, removed at the end; None where the workers are not ours."""
         self._house = house
+        self._workers = workers
 
     def worker_errors(self) -> str:
         """Give the last lines that workers on this machine wrote to stderr while they started; "" if unknown."""
@@ -57,12 +68,12 @@ class Opened:
         Returns:
             Whether no worker of the cluster is left, as far as it is known.
         """
-        return self._house is not None and bool(self._house.kill_processes())
+        return self._workers is not None and self._workers.kill_processes()
 
     def hurry(self) -> None:
         """End all workers of a temporary cluster on this machine at once, whatever they are doing."""
-        if self._house is not None:
-            self._house.kill()
+        if self._workers is not None:
+            self._workers.kill()
 
 
 @contextmanager
@@ -81,21 +92,25 @@ def opened(runner: DaskTaskRunner) -> Iterator[Opened]:
     """
     deadline = Deadline(runner.start_timeout)
     if runner.address is None and runner.cluster is None:
-        with started(runner, deadline) as (cluster, house):
+        with ExitStack() as stack:
+            cluster, house = stack.enter_context(started(runner, deadline))
+            from runner_dask._local_workers import local_workers  # it imports distributed, which `started` times well
+
+            workers = house or stack.enter_context(local_workers(cluster))
             waits = not _may_be_empty(runner) and house is None  # a LocalCluster has started with its workers
-            with connected(runner, cluster, deadline, house=house, waits=waits) as client:
-                cluster_opened = Opened(client, cluster, house, temporary=True, adaptive=bool(runner.adapt_kwargs))
-                try:
-                    yield cluster_opened
-                except BaseException:
-                    cluster_opened.hurry()  # what still runs there is nobody's
-                    raise
+            client = stack.enter_context(connected(runner, cluster, deadline, house=house, waits=waits))
+            found = Opened(client, cluster, house, workers, temporary=True, adaptive=bool(runner.adapt_kwargs))
+            try:
+                yield found
+            except BaseException:
+                found.hurry()  # what still runs there is nobody's
+                raise
         return
     logger.info("Connecting to the Dask cluster at `%s`", _address_of(runner))
     cluster = None if isinstance(runner.cluster, ClusterHandle) else runner.cluster
     adaptive = cluster is not None and (adapted(cluster, runner, deadline) or _is_adaptive(cluster))
     with connected(runner, cluster, deadline, house=None, waits=not adaptive) as client:
-        yield Opened(client, cluster, None, temporary=False, adaptive=adaptive)
+        yield Opened(client, cluster, temporary=False, adaptive=adaptive)
 
 
 def _address_of(runner: DaskTaskRunner) -> str:

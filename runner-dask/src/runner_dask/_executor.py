@@ -87,8 +87,8 @@ class DaskTaskExecutor:
         self._sender.stop()
         self._losses.stop()
         self._events.put(None)
-        if self._disconnected is None and not none_left:  # the scheduler may not know yet that they are gone
-            self._guests.goodbye()
+        if self._disconnected is None:
+            self._guests.goodbye(workers=not none_left)
         if hurries:
             self._opened.hurry()
         if self._listener.is_alive() and self._listener is not threading.current_thread():

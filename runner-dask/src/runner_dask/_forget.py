@@ -30,7 +30,7 @@ class Erase(ByValue):
             plugin.erase()
 
 
-def forget(client: Any, timeout: float = 5.0) -> None:
+def forget(client: Any, timeout: float = 5.0, *, workers: bool = True) -> None:
     """Take off the cluster what `Watch` and `Presence` left there; quietly, also if the cluster is gone.
 
     To be called before a temporary cluster is closed, too: without their plugin its workers do not wait for what
@@ -39,17 +39,18 @@ def forget(client: Any, timeout: float = 5.0) -> None:
     Args:
         client: the flow run's client.
         timeout: seconds to wait for the cluster, at most.
+        workers: whether there are workers. Where they were just killed, the scheduler may not know that yet, and would
+            try to connect to them.
     """
     if client.status != "running":
         return
     with contextlib.suppress(Exception):
-        client.sync(_forget, client, timeout, asynchronous=False, callback_timeout=timeout + 1)
+        client.sync(_forget, client, timeout, workers=workers, asynchronous=False, callback_timeout=timeout + 1)
 
 
-async def _forget(client: Any, limit: float) -> None:
-    steps = (
-        client.scheduler.unregister_worker_plugin(name=f"riverrun-{client.id}"),
-        client.run_on_scheduler(Erase(client.id)),
-    )
+async def _forget(client: Any, limit: float, *, workers: bool) -> None:
+    steps = [client.run_on_scheduler(Erase(client.id))]
+    if workers:
+        steps.append(client.scheduler.unregister_worker_plugin(name=f"riverrun-{client.id}"))
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), limit)

@@ -105,11 +105,15 @@ class Guests:
             log=logger,
         )
 
-    def goodbye(self) -> None:
-        """Take our plugins off the cluster."""
+    def goodbye(self, *, workers: bool) -> None:
+        """Take our plugins off the cluster.
+
+        Args:
+            workers: whether there are workers.
+        """
         from runner_dask._forget import forget
 
-        forget(self._client)
+        forget(self._client, workers=workers)
 
     def joined(self, event: dict[str, Any]) -> None:
         """Take a worker's introduction."""
