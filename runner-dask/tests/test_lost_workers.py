@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 import time
 from collections import Counter
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import distributed
@@ -13,6 +16,7 @@ import pytest
 from riverrun import flow, task
 from riverrun.exceptions import WorkerLost
 from riverrun.task_runners import DaskTaskRunner
+from runner_dask._fetching import fetched
 
 TWO = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
 
@@ -399,3 +403,36 @@ def test_a_value_that_may_not_be_lost_says_so(nothing_left, notes, noting):
     assert state.name == "Crashed"
     assert "is gone with the worker that had it" in state.message
     assert notes.lines() == ["large"]
+
+
+def test_a_value_is_not_waited_for_that_is_lost_while_it_is_fetched(nothing_left, monkeypatch):
+    # Dask may try for 30 s to reach a worker that died just then; here it always does.
+    trying = threading.Event()
+
+    async def try_for_long(*_, **__):
+        trying.set()
+        await asyncio.sleep(600)
+
+    @task
+    def large():
+        return os.getpid(), b"x" * 200_000
+
+    @task
+    def process_of(value):
+        return value[0]
+
+    @flow(task_runner=on_two(max_worker_losses=0))
+    def lost():
+        future = large()
+        pid = process_of(future).result(30)
+        monkeypatch.setattr("distributed.scheduler.gather_from_workers", try_for_long)
+        threading.Thread(target=lambda: (trying.wait(30), kill(pid))).start()
+        with pytest.raises(WorkerLost, match="is gone with the worker that had it"):
+            future.result()
+
+    lost()
+
+
+def test_a_value_that_was_lost_before_it_was_sent_is_not_there():
+    with pytest.raises(CancelledError):
+        fetched(None, lambda: True)

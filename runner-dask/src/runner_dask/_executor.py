@@ -125,9 +125,11 @@ class DaskTaskExecutor:
 
         from distributed.scheduler import KilledWorker
 
+        from runner_dask._fetching import fetched
+
         future = handle.wait_until_sent()
         try:
-            return future.result()
+            return fetched(future, lambda: handle.lost or self._disconnected is not None)
         except (CancelledError, KilledWorker) as error:
             handle.lost = True
             why = self._disconnected or "the worker that had it is gone"
