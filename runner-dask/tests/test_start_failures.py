@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import re
+import signal
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import distributed
 import pytest
+from riverrun import flow
 from riverrun.exceptions import TaskRunnerStartError
+from riverrun.workers import Deadline
 from runner_dask import DaskTaskRunner
 from runner_dask._clusters import opened
+from runner_dask._unheard import no_answer
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_left"),
@@ -84,11 +90,58 @@ def test_a_scheduler_without_workers(dask_scheduler):
 
 
 def test_a_scheduler_that_is_stopped(dask_cluster):
-    import signal
-
     dask_cluster.scheduler.send_signal(signal.SIGSTOP)
     text = failure_of(DaskTaskRunner(address=dask_cluster.address, start_timeout=0.5))
     assert text.startswith("No connection to a Dask scheduler at ")
+
+
+def test_a_worker_that_is_stopped(dask_cluster):
+    # Dask itself waits for it without end.
+    dask_cluster.start_worker()
+    with distributed.Client(dask_cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=30)
+        (stopped, pid), _ = client.run(os.getpid).items()
+    os.kill(pid, signal.SIGSTOP)
+
+    @flow(task_runner=DaskTaskRunner(address=dask_cluster.address, start_timeout=3))
+    def never_begins():
+        raise AssertionError
+
+    with pytest.raises(TaskRunnerStartError) as error:
+        never_begins()
+    assert re.sub("[0-9]+ s ago", "N s ago", str(error.value)) == (
+        f"The Dask cluster at {dask_cluster.address} did not answer within 3 s: of its 2 workers, these have not: "
+        f"{stopped} (last heard of N s ago). End those that hang, or take them off the cluster "
+        "(`client.retire_workers`), or allow more time with start_timeout=SECONDS."
+    )
+
+
+class Asked:
+    """What is asked of a client whose scheduler knows these workers."""
+
+    def __init__(self, found):
+        self.found = found
+        self.scheduler = SimpleNamespace(address="tcp://there:1")
+
+    def run_on_scheduler(self, function):
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (OSError("gone"), "within 3 s, and its scheduler does not say why. See to the scheduler, or allow more time"),
+        ({"a": 1.0}, "within 3 s, though each of its workers has. Try again, or allow more time"),
+        (
+            {"a": 40.0, "b": 31.0, "c": 40.4, "d": 39.0, "e": 38.0, "f": 0.5},
+            "c (last heard of 40 s ago), d (last heard of 39 s ago), e (last heard of 38 s ago) and 1 more. End those",
+        ),
+    ],
+)
+def test_the_text_for_a_cluster_that_does_not_answer(found, text):
+    assert text in no_answer(Asked(found), {"a"}, Deadline(3))
 
 
 # -- a temporary cluster that does not start

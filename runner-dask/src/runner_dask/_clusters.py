@@ -33,7 +33,7 @@ logger = logging.getLogger("riverrun.task_runners.dask")
 class Opened:
     """A cluster that is ready for one flow run."""
 
-    __slots__ = ("_house", "_workers", "adaptive", "client", "cluster", "folder", "temporary")
+    __slots__ = ("_house", "_workers", "adaptive", "client", "cluster", "deadline", "folder", "temporary")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Opened:
         house: Any = None,
         workers: LocalWorkers | None = None,
         *,
+        deadline: Deadline,
         temporary: bool,
         adaptive: bool,
     ) -> None:
@@ -49,6 +50,8 @@ class Opened:
         """A `distributed.Client` with the blocking interface, which is not the default one of this process."""
         self.cluster = cluster
         """The cluster object; None where there is but an address."""
+        self.deadline = deadline
+        """Until when the flow run has to be ready for its first task."""
         self.temporary = temporary
         """Whether it was started for this flow run, and is closed at its end."""
         self.adaptive = adaptive
@@ -99,7 +102,8 @@ def opened(runner: DaskTaskRunner) -> Iterator[Opened]:
             workers = house or stack.enter_context(local_workers(cluster))
             waits = not _may_be_empty(runner) and house is None  # a LocalCluster has started with its workers
             client = stack.enter_context(connected(runner, cluster, deadline, house=house, waits=waits))
-            found = Opened(client, cluster, house, workers, temporary=True, adaptive=bool(runner.adapt_kwargs))
+            adaptive = bool(runner.adapt_kwargs)
+            found = Opened(client, cluster, house, workers, deadline=deadline, temporary=True, adaptive=adaptive)
             try:
                 yield found
             except BaseException:
@@ -110,7 +114,7 @@ def opened(runner: DaskTaskRunner) -> Iterator[Opened]:
     cluster = None if isinstance(runner.cluster, ClusterHandle) else runner.cluster
     adaptive = cluster is not None and (adapted(cluster, runner, deadline) or _is_adaptive(cluster))
     with connected(runner, cluster, deadline, house=None, waits=not adaptive) as client:
-        yield Opened(client, cluster, temporary=False, adaptive=adaptive)
+        yield Opened(client, cluster, deadline=deadline, temporary=False, adaptive=adaptive)
 
 
 def _address_of(runner: DaskTaskRunner) -> str:

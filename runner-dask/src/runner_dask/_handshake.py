@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("riverrun.task_runners.dask")
 
+ANSWERS: Final = 5.0
+"""Seconds that the workers have at least to answer, also where all of `start_timeout` was taken by the way to them."""
 INTRODUCTION: Final = 5.0
 """Seconds that workers may take to introduce themselves, once their plugin is there."""
 
@@ -53,14 +55,23 @@ class Guests:
         from riverrun import workers
 
         from runner_dask._presence import Presence
+        from runner_dask._unheard import no_answer
         from runner_dask._watch import Watch
 
-        if not self._opened.temporary:
-            self._check_pythons()
-            self._check_scheduler()
         parcels = workers.pack(self._runner.ship) if self._runner.ship else []
-        self._client.register_plugin(Watch(self._client.id))
-        there = self._client.register_plugin(Presence(self._client.id, parcels))
+
+        def ask() -> Any:
+            if not self._opened.temporary:
+                self._check_pythons()
+                self._check_scheduler()
+            self._client.register_plugin(Watch(self._client.id))
+            return self._client.register_plugin(Presence(self._client.id, parcels))
+
+        deadline = self._opened.deadline
+        try:  # Dask waits for ever for a worker that is stopped, or whose machine is
+            there = workers.Call(ask, name="dask-welcome").result(max(deadline.left, ANSWERS))
+        except workers.Overdue:
+            raise TaskRunnerStartError(no_answer(self._client, set(self._known), deadline)) from None
         with self._changed:
             self._changed.wait_for(lambda: len(self._known) >= len(there or ()), INTRODUCTION)
             errors, environments = dict(self._errors), dict(self._environments)

@@ -35,8 +35,8 @@ class DaskTaskRunner(TaskRunner):
         client_kwargs: what `distributed.Client` is called with, such as `{"security": ...}` for TLS.
         performance_report_path: where to write Dask's performance report of the flow run, an HTML file. It needs
             `pip install "runner-dask[dashboard]"`.
-        start_timeout: seconds until the first worker is there; after them the flow run fails. Of an adaptive
-            cluster that may have no worker at all, no worker is waited for.
+        start_timeout: seconds until the first worker is there, and those that are have answered; after them the
+            flow run fails. Of an adaptive cluster that may have no worker at all, no worker is waited for.
         ship: modules and paths that are sent to the workers.
         max_worker_losses: how often a task run may be lost with its worker, and be run again, before it is Crashed.
 
