@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import anyio
 import pytest
-from riverrun import CancelledError, CrashedRun, flow, task
+from riverrun import CancelledError, CrashedRun, flow, task, wait
 from riverrun.task_runners import ConcurrentTaskRunner
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("no_thread_left_behind")]
@@ -344,6 +344,34 @@ def test_sigterm_ends_the_process_soon_with_143(tmp_path):
 def test_ctrl_c_twice_ends_the_process_at_once(tmp_path):
     status, _ = interrupted(tmp_path, signal.SIGINT, times=2)
     assert status == -signal.SIGINT  # how Python ends by itself; a shell calls that 130
+
+
+WAITS = {
+    "at the end of the flow": lambda _: None,
+    "in result()": lambda future: future.result(),
+    "in wait() with a time limit": lambda future: wait([future], timeout=60),
+}
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system cannot choose the thread of a signal")
+@pytest.mark.parametrize("waits", WAITS.values(), ids=WAITS)
+def test_a_signal_that_does_not_wake_the_main_thread_is_seen_all_the_same(gate, waits):
+    # One that another thread receives does not, nor one that comes in the moment before the main thread waits.
+    given_up = []
+
+    @task
+    def hold():
+        given_up.append(not gate.wait(20))
+
+    @flow(task_runner=ConcurrentTaskRunner())
+    def interrupted():
+        future = hold()
+        threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+        waits(future)
+
+    with pytest.raises(SystemExit):
+        interrupted()
+    assert not given_up, "it was seen before the task ended"
 
 
 def test_a_running_task_that_could_not_be_cancelled_keeps_its_retries(gate):

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from riverrun._waits import LOOK_EVERY
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -226,7 +228,8 @@ def _in_thread(context: Context, function: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=body, name="riverrun-nested-loop", daemon=True)
     thread.start()
-    thread.join()
+    while thread.is_alive():
+        thread.join(LOOK_EVERY)
     if error:
         raise error[0]
     return result[0]

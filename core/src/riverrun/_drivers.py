@@ -18,6 +18,7 @@ from riverrun._futures import check_may_block
 from riverrun._outcomes import Outcome
 from riverrun._signals import signals_noted
 from riverrun._waiting import all_done
+from riverrun._waits import acquire
 from riverrun.abc import Concurrency
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _wait_for_all(flow_run: FlowRun, timeout: float = -1) -> None:
     woken = threading.Lock()
     woken.acquire()
     flow_run.when_idle(woken.release)
-    woken.acquire(timeout=timeout)
+    acquire(woken, timeout)
 
 
 def _stop_after(flow_run: FlowRun, error: BaseException) -> None:

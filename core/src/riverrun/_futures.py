@@ -14,6 +14,7 @@ from riverrun import _async, _names
 from riverrun._context import current_scope
 from riverrun._endings import call_user
 from riverrun._inputs import Upstream
+from riverrun._waits import acquire
 from riverrun.exceptions import BlockingCallError, ResultTimeout
 from riverrun.states import COMPLETED, PENDING, Elsewhere, State, StateType
 
@@ -285,7 +286,7 @@ class TaskFuture(Upstream, Generic[R_co]):
         def wake(_: object) -> None:
             woken.release()
 
-        if self._add_callback(wake) and not woken.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+        if self._add_callback(wake) and not acquire(woken, -1 if timeout is None else max(timeout, 0)):
             self._remove_callback(wake)
             msg = (
                 f"Task run {self.name!r} was not finished after {timeout} seconds (state: {self.state!r}). It goes on; "

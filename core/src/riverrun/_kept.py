@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from riverrun import _inputs, _logging
 from riverrun._outcomes import unpack
+from riverrun._waits import wait
 from riverrun.exceptions import MissingContextError, WorkerLost
 from riverrun.states import Elsewhere
 
@@ -176,7 +177,7 @@ class _Again:
 
     def ended_well(self) -> bool:
         """Wait for the end; false if the call was lost, too."""
-        self._ended.wait()
+        wait(self._ended)
         if self._error is not None:
             raise self._error
         return not self._lost

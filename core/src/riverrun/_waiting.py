@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from riverrun import _async, _inputs
 from riverrun._context import current_scope
 from riverrun._futures import TaskFuture, check_may_block
+from riverrun._waits import acquire
 from riverrun.exceptions import ResultTimeout
 from riverrun.states import Elsewhere
 
@@ -60,7 +61,7 @@ def _block(futures: list[TaskFuture[Any]], timeout: float | None) -> None:
     woken = threading.Lock()
     woken.acquire()
     forget = when_all_done(futures, woken.release)
-    if not woken.acquire(timeout=max(timeout, 0)):
+    if not acquire(woken, max(timeout, 0)):
         forget()
 
 
