@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
 from textwrap import dedent
+from types import SimpleNamespace
 
 import anyio
 import pytest
 from riverrun import CancelledError, CrashedRun, flow, task, wait
+from riverrun._signals import Terminated, _Handler
 from riverrun.task_runners import ConcurrentTaskRunner
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("no_thread_left_behind")]
@@ -395,3 +398,53 @@ def test_a_running_task_that_could_not_be_cancelled_keeps_its_retries(gate):
         return refused, future.result()
 
     assert my_flow() == (False, 2)
+
+
+SPINNING = """
+    import asyncio
+    from riverrun import flow, task
+
+    @task
+    async def spinning():
+        print("ready", flush=True)
+        while True:
+            await asyncio.sleep(0)
+
+    @flow(task_runner="concurrent")
+    async def my_flow():
+        await spinning()
+
+    asyncio.run(my_flow())
+"""
+
+
+@pytest.mark.parametrize("time_of_trying", range(4))
+def test_sigterm_ends_an_async_flow_whose_loop_is_at_work(tmp_path, time_of_trying):
+    # The loop is mostly between taking a callback from its queue and running it: 5 of 12 such flows never ended.
+    script = tmp_path / "script.py"
+    script.write_text(dedent(SPINNING))
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 143, errors
+
+
+def test_sigterm_in_the_code_of_an_event_loop_is_raised_by_a_callback():
+    handler, seen = _Handler(signal.SIGTERM, signal.SIG_DFL), []
+
+    async def main():
+        asyncio.get_running_loop().call_soon(seen.append, "what was in the queue before")
+        handler(signal.SIGTERM, SimpleNamespace(f_globals=vars(asyncio.base_events)))
+        seen.append("not raised here")
+        await asyncio.sleep(60)
+
+    with pytest.raises(Terminated):
+        asyncio.run(main())
+    assert seen == ["not raised here", "what was in the queue before"]
+    with pytest.raises(Terminated):
+        handler(signal.SIGTERM, SimpleNamespace(f_globals=vars(asyncio.base_events)))  # no loop is running

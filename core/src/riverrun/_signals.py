@@ -59,7 +59,9 @@ class _Handler:
             self.before(number, frame)
         else:
             self.noted = Terminated()
-            raise self.noted
+            if (loop := _loop_at_work(frame)) is None:
+                raise self.noted
+            loop.call_soon_threadsafe(_raise, self.noted)
 
     def remove(self) -> None:
         """Put back what was there before, unless somebody has put a handler of his own over this one."""
@@ -68,6 +70,26 @@ class _Handler:
         present: Any = signal.getsignal(self.number)
         if present is self:
             signal.signal(self.number, self.before)
+
+
+def _loop_at_work(frame: Any) -> Any:
+    """Give the event loop in whose own code a signal came; None if it came elsewhere.
+
+    asyncio takes a callback from its queue, and then runs it. An exception in between loses the callback, and a task
+    that was to go on there never ends, also if it is cancelled. An exception that a callback raises loses nothing.
+    """
+    if frame is None or frame.f_globals.get("__name__", "").partition(".")[0] != "asyncio":
+        return None
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 class Signals:
