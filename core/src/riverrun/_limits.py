@@ -6,10 +6,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from riverrun._waits import wait
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_LOOK_EVERY = 0.1  # seconds; a Ctrl-C is seen at once on POSIX, and within this time on Windows
 
 
 class Overdue(Exception):
@@ -63,11 +63,7 @@ class Call:
 
     def wait(self, seconds: float) -> bool:
         """Wait until the call has ended, in a way that a signal interrupts; say whether it has."""
-        deadline = Deadline(seconds)
-        while not self._ended.wait(min(_LOOK_EVERY, deadline.left)):
-            if not deadline.left:
-                return False
-        return True
+        return wait(self._ended, max(seconds, 0))
 
     def result(self, seconds: float) -> Any:
         """Give the value of the call, or raise its exception.

@@ -1,4 +1,9 @@
-"""Waiting in the main thread without missing a signal."""
+"""Waiting in the main thread without missing a signal.
+
+A signal wakes a thread that waits. One that comes in the moment between Python's last look for signals and the wait
+does not, nor one that another thread receives: a Ctrl-C would be seen when the wait is over, which may be never. (On
+Windows that is so for each.) So the main thread waits in slices, and Python looks between them.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _thread import LockType
+    from collections.abc import Callable
 
 LOOK_EVERY = 0.1
 """Seconds."""
 
 
 def acquire(lock: LockType, timeout: float = -1) -> bool:
-    """Acquire a lock; in the main thread Python is given the chance to handle signals, every tenth of a second.
-
-    A signal wakes a thread that waits. One that comes in the moment between Python's last look for signals and the
-    wait does not, nor one that another thread receives: a Ctrl-C would be seen when the lock is released, which may be
-    never. (On Windows that is so for each.)
+    """Acquire a lock.
 
     Args:
         lock: the lock.
@@ -27,22 +29,29 @@ def acquire(lock: LockType, timeout: float = -1) -> bool:
     Returns:
         Whether it was acquired.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return lock.acquire(timeout=timeout)
-    end = time.monotonic() + timeout
-    while True:
-        left = LOOK_EVERY if timeout < 0 else max(min(LOOK_EVERY, end - time.monotonic()), 0)
-        if lock.acquire(timeout=left):
-            return True
-        if timeout >= 0 and end <= time.monotonic():
-            return False
+    return _in_slices(lambda seconds: lock.acquire(timeout=seconds), timeout)
 
 
-def wait(event: threading.Event) -> None:
-    """Wait for an event, in the same way.
+def wait(event: threading.Event, timeout: float = -1) -> bool:
+    """Wait for an event.
 
     Args:
         event: the event.
+        timeout: seconds to wait at most; -1 for as long as it takes.
+
+    Returns:
+        Whether it has come.
     """
-    while not event.wait(LOOK_EVERY):
-        pass
+    return _in_slices(lambda seconds: event.wait(None if seconds < 0 else seconds), timeout)
+
+
+def _in_slices(attempt: Callable[[float], bool], timeout: float) -> bool:
+    if threading.current_thread() is not threading.main_thread():
+        return attempt(timeout)
+    end = time.monotonic() + timeout
+    while True:
+        left = LOOK_EVERY if timeout < 0 else max(min(LOOK_EVERY, end - time.monotonic()), 0)
+        if attempt(left):
+            return True
+        if timeout >= 0 and end <= time.monotonic():
+            return False

@@ -16,7 +16,7 @@ import pytest
 from riverrun import _conformance_jobs as _jobs
 from riverrun.testing import _interrupted
 from riverrun.testing._suite import Suite, crosses_processes
-from riverrun.testing._traces import of_group
+from riverrun.testing._traces import left_of_group
 from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Interrupts(Suite):
                 (os.killpg if whole_group else os.kill)(process.pid, number)
                 errors = _errors_at_its_end(process, folder, self.time_limit / 2)
                 assert process.returncode in statuses, f"the exit status tells of the signal; stderr was:\n{errors}"
-                assert _left(process.pid, self.time_limit / 4) == [], (
+                assert left_of_group(process.pid, self.time_limit / 4) == [], (
                     "no child process outlives the process of the flow"
                 )
             finally:
@@ -111,11 +111,3 @@ def _errors_at_its_end(process: subprocess.Popen[bytes], folder: Path, seconds: 
 
 def _errors(folder: Path) -> str:
     return (folder / STDERR).read_text("utf-8", "replace")
-
-
-def _left(group: int, seconds: float) -> list[str]:
-    """Name the processes of a group that are left, after waiting for the last of them to go."""
-    deadline = time.monotonic() + seconds
-    while (left := of_group(group)) and time.monotonic() < deadline:
-        time.sleep(_jobs.STEP)
-    return left

@@ -8,7 +8,10 @@ import time
 from contextlib import suppress
 from multiprocessing import active_children
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROC: Final = Path("/proc")
 LISTENING: Final = "0A"
@@ -33,12 +36,26 @@ class Traces(NamedTuple):
         Args:
             seconds: how long to wait at most; a thread or a process that has been stopped takes a moment to be gone.
         """
-        deadline = time.monotonic() + seconds
-        while True:
-            left = [words for thing, words in Traces.now().things.items() if thing not in self.things]
-            if not left or time.monotonic() > deadline:
-                return left
-            time.sleep(0.01)
+        return _left(
+            lambda: [words for thing, words in Traces.now().things.items() if thing not in self.things], seconds
+        )
+
+
+def left_of_group(group: int, seconds: float) -> list[str]:
+    """Name the processes of a process group that have not ended, after waiting for them to go.
+
+    Args:
+        group: the id of the group.
+        seconds: how long to wait at most.
+    """
+    return _left(lambda: of_group(group), seconds)
+
+
+def _left(look: Callable[[], list[str]], seconds: float) -> list[str]:
+    deadline = time.monotonic() + seconds
+    while (left := look()) and time.monotonic() <= deadline:
+        time.sleep(0.01)
+    return left
 
 
 def of_group(group: int) -> list[str]:
