@@ -45,11 +45,6 @@ def test_nothing_begins_on_a_worker_that_leaves(worker):
     assert not _running.begin("after", "tcp://one")
     assert not _running.begin("nowhere")
     assert _running.begin("other", "tcp://two")
-    assert (_running.is_leaving("tcp://one"), _running.is_leaving("tcp://two"), _running.is_leaving()) == (
-        True,
-        False,
-        True,
-    )
     assert _running.running("tcp://one") == ["before"]
     assert sorted(_running.running()) == ["before", "elsewhere", "other"]
 

@@ -290,6 +290,44 @@ def test_a_worker_that_is_retired_in_the_middle_ends_what_it_has_and_nothing_run
     assert notes.counts() == {str(number): 1 for number in range(60)}
 
 
+def test_a_call_that_ends_on_a_worker_that_is_being_retired_brings_its_value_home(
+    dask_cluster, notes, noting, tmp_path, wait_until
+):
+    dask_cluster.start_worker()
+    begun, free = tmp_path / "begun", tmp_path / "free"
+
+    @task
+    def large():
+        noting("large")
+        begun.write_text(distributed.get_worker().address)
+        end = time.monotonic() + 30
+        while not free.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        return os.getpid(), b"x" * 200_000
+
+    @task
+    def length(value):
+        return len(value[1])
+
+    @flow(task_runner=DaskTaskRunner(address=dask_cluster.address))
+    def retired():
+        with distributed.Client(dask_cluster.address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=20)
+            future = large()
+            address = wait_until(lambda: begun.exists() and begun.read_text(), "the task has begun")
+            client.retire_workers([address], close_workers=False, remove=False)
+            time.sleep(0.2)  # the worker has to hear of it
+            free.touch()
+            future.wait(30)
+            kill(future.result(30)[0])  # what it had, nobody else has
+            return Seen(future, length(future).result(30))
+
+    future, size = retired()
+    assert size == 200_000
+    assert attempts([future]) == [1]
+    assert notes.lines() == ["large"]
+
+
 def large_value_on_a_worker(noting):
     """A task whose value stays where it was made, and which gives the process that has it."""
 

@@ -88,11 +88,6 @@ def running(worker: str = "") -> list[str]:
         return [key for key, where in _running.items() if not worker or where in {worker, ""}]
 
 
-def is_leaving(worker: str = "") -> bool:
-    """Whether a worker of this process is closing: Dask keeps no value that a call returns there any more."""
-    return bool(_leaving) and (not worker or worker in _leaving)
-
-
 def leave(worker: str) -> list[str]:
     """Begin nothing more on a worker.
 

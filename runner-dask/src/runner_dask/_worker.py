@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from distributed import get_worker
+from distributed.core import Status
 
 from runner_dask import _running
 from runner_dask._seceding import here
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 INLINE = 10_000
 """Up to this size, in bytes, the pickle of a value travels to the flow's process at once."""
+STAYING = frozenset({Status.running, Status.paused})
+"""What a worker says of itself that does not leave: it is told that it is retired before Dask moves its values away."""
 PULSE = 0.1
 """Seconds between two looks at the calls that are running."""
 
@@ -59,7 +62,7 @@ def run(topic: str, payload: bytes, *values: Any) -> Any:
         if outcome.kept and not worker.address.startswith("inproc:"):  # workers that are threads of one process share
             outcome.error = refused(value, call.name)
             outcome.kept = outcome.error is None
-        if outcome.kept and _running.is_leaving(worker.address):  # Dask takes no value from it any more
+        if outcome.kept and worker.status not in STAYING:  # Dask may move no value away from it any more
             import cloudpickle
 
             outcome.packed, outcome.kept = cloudpickle.dumps(value), False
