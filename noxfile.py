@@ -2,7 +2,7 @@
 
 Whatever tests, tests built wheels: the session `build` makes them once in each nox run, and the others install all of
 them by file path, so that neither the source tree nor an unrelated `core` from a package index can be tested by
-mistake. Arguments after `--` go on to the tool: `nox -s "tests-3.12(core)" -- -k retries`.
+mistake. Arguments after `--` go on to the tool: `nox -s tests-3.12 -- core/tests -k retries`.
 """
 
 import os
@@ -25,7 +25,6 @@ TEST_OBSERVERS = ["opentelemetry-sdk>=1.20", "rich>=13"]
 # What only the tests of runner-dask need; Dask itself works without.
 TEST_DASK = ["bokeh>=3.1", "cryptography>=42", "dask[array,dataframe]", "psutil>=5.8"]
 TEST_RAY = ["numpy", "psutil>=5.8"]  # what only the tests of runner-ray need
-TEST_CLUSTERS = {"runner-dask": TEST_DASK, "runner-ray": TEST_RAY}
 TEST_SMOKE = ["psutil>=5.8"]  # what the conftest of both imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
 EDITABLE = ["editables>=0.5", "hatchling>=1.27,<2"]  # what an editable install of a project with hatchling needs
@@ -49,7 +48,7 @@ TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
 # The tests of runner-dask and runner-ray start hundreds of processes: all of them run on the newest Python that is
 # there, with the newest Dask and Ray. On the others, and with the lowest ones, those run that a difference between them
 # would show in: the conformance suite (for Ray, a selection of it, on temporary instances), and the options.
-# `nox -s "tests-3.12(runner-dask)" -- runner-dask/tests` runs all of them there.
+# `nox -s tests-3.12 -- runner-dask/tests` runs all of them there.
 ALL_ON = next((python for python in reversed(PYTHONS) if shutil.which(f"python{python}")), PYTHONS[-1])
 SMOKE = {
     "runner-dask": [
@@ -63,8 +62,11 @@ SMOKE = {
 }
 
 # Half the time of the core's tests goes into the conformance suite on runners that they make up. They run on the newest
-# Python, and on the lowest in the session `lowest`; on the others the tests of the two local runners run the suite.
-MADE_UP_RUNNERS = ["test_conformance_suite.py", "test_docs_contract.py", "test_executor_task_runner.py"]
+# Python; on the others, and with the lowest dependencies, the tests of the two local runners run the suite.
+MADE_UP_RUNNERS = [
+    f"--ignore=core/tests/{name}.py"
+    for name in ("test_conformance_suite", "test_docs_contract", "test_executor_task_runner")
+]
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
@@ -163,26 +165,41 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS, requires=["build"])
-@nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
-def tests(session: nox.Session, package: str) -> None:
-    """The tests of one package, on one Python, with the newest dependencies."""
-    has_cluster = package in SMOKE
-    install(session, *TEST, *TEST_OBSERVERS, *TEST_CLUSTERS.get(package, []))
+def tests(session: nox.Session) -> None:
+    """The tests of all packages, one after the other, on one Python, with the newest dependencies."""
+    install(session, *TEST, *TEST_OBSERVERS, *TEST_DASK, *TEST_RAY)
+    if _names_tests(session):
+        session.run("python", "-m", "pytest", *session.posargs, env=CLEAN)
+    elif failed := [package for package in PACKAGES if not _pass(session, package)]:
+        session.error(f"these have tests that failed: {', '.join(failed)}")
+
+
+def _pass(session: nox.Session, package: str) -> bool:
+    """Run the tests of a package; say whether they passed."""
     selected = [f"{package}/tests"]
-    if has_cluster and session.python != ALL_ON:
+    if package in SMOKE and session.python != ALL_ON:
         # On the lowest Python, the session `lowest` runs the conformance suite.
         selected = SMOKE[package][1:] if session.python == PYTHONS[0] else SMOKE[package]
     if package == "core" and session.python != ALL_ON:
-        selected += [f"--ignore=core/tests/{name}" for name in MADE_UP_RUNNERS]
+        selected += MADE_UP_RUNNERS
     # `python -m` has this folder on `sys.path`, which workers in other processes inherit: so they can import the tests'
     # own modules, whose tasks travel by name. The source trees are not in reach that way.
-    command = ["python", "-m", "pytest"] if has_cluster else ["pytest"]
-    session.run(*command, *_unless_given(session, selected), *session.posargs, env=CLEAN)
+    command = ["python", "-m", "pytest"] if package in SMOKE else ["pytest"]
+    found_none = [5] if session.posargs else []  # pytest's status: `-k` may find tests in other packages only
+    try:
+        session.run(*command, *selected, *session.posargs, env=CLEAN, success_codes=[0, *found_none])
+    except nox.command.CommandFailed:
+        return False
+    return True
+
+
+def _names_tests(session: nox.Session) -> bool:
+    """Say whether the session's arguments name tests: then it runs them, and none by itself."""
+    return any("/test" in argument for argument in session.posargs)
 
 
 def _unless_given(session: nox.Session, selected: list[str]) -> list[str]:
-    """Give the tests that a session runs by itself; none where its arguments name tests."""
-    return [] if any("/test" in argument for argument in session.posargs) else selected
+    return [] if _names_tests(session) else selected
 
 
 @nox.session(python=PYTHONS[0], requires=["build"])
@@ -191,7 +208,8 @@ def lowest(session: nox.Session) -> None:
     install(session, *TEST, *TEST_OBSERVERS, *TEST_SMOKE, *lowest_pins())
     light = [f"{package}/tests" for package in PACKAGES if package not in SMOKE]
     smoke = [test for tests in SMOKE.values() for test in tests]
-    session.run("python", "-m", "pytest", *_unless_given(session, [*light, *smoke]), *session.posargs, env=CLEAN)
+    selected = _unless_given(session, [*light, *MADE_UP_RUNNERS, *smoke])
+    session.run("python", "-m", "pytest", *selected, *session.posargs, env=CLEAN)
 
 
 @nox.session(requires=["build"])

@@ -235,6 +235,72 @@ def test_a_flow_run_that_goes_on_without_its_cluster_is_not_ended_by_ray(
     assert (closing in err) == of_user
 
 
+LAST_LINE = """
+import os, sys, threading, time
+import ray
+from riverrun import flow, task
+from riverrun.task_runners import RayTaskRunner
+
+@task
+def answer():
+    return 42
+
+@flow(task_runner=RayTaskRunner(address=ADDRESS))
+def prints():
+    print(answer().result(60))
+    open(NOTED, "w").close()
+    while not os.path.exists(GONE):
+        time.sleep(0.05)
+    line = {"ip": "127.0.0.1", "pid": "autoscaler", "is_err": False, "lines": [":event_summary:the last line"]}
+    of_ray = threading.Thread(target=ray._private.worker.print_worker_logs, args=(line, sys.stdout), daemon=True)
+    of_ray.start()
+    of_ray.join(10)
+    return of_ray.is_alive()
+
+OPEN
+print(prints())
+"""
+
+
+@pytest.mark.parametrize("of_user", [False, True])
+def test_the_last_line_of_a_cluster_asks_nothing_of_a_head_that_is_gone(
+    make_ray_cluster, run_script, tmp_path, wait_until, of_user
+):
+    """Ray's thread would wait for the head; its session could not be closed, and Ray would end the process."""
+    cluster = make_ray_cluster()
+    source = LAST_LINE.replace("ADDRESS", repr(cluster.address))
+    source = source.replace("OPEN", f"ray.init({cluster.address!r})" if of_user else "")
+    source = source.replace("NOTED", repr(str(tmp_path / "noted"))).replace("GONE", repr(str(tmp_path / "gone")))
+    process = run_script(source, wait=False, env={"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"})
+    wait_until((tmp_path / "noted").exists, "the flow has begun")
+    cluster.end()
+    (tmp_path / "gone").touch()
+    out, err = process.communicate(timeout=LIMIT)
+    first, *printed, last = out.splitlines()
+    assert (first, last) == ("42", "False"), err
+    assert "the last line" in printed[-1]
+
+
+def test_a_head_that_is_stopped_is_not_waited_for(make_ray_cluster):
+    cluster = make_ray_cluster()
+    (head,) = cluster.processes_named("gcs_server")
+
+    @task
+    def quick():
+        return 7
+
+    @flow(task_runner=RayTaskRunner(address=cluster.address))
+    def goes_on():
+        quick().result(LIMIT)
+        head.suspend()  # it still accepts connections
+        try:
+            return quick.with_options(resources={"cpu": 0.5})().result(LIMIT)  # asks which nodes there are
+        finally:
+            head.resume()
+
+    assert goes_on() == 7
+
+
 # A thread of gRPC's says so when its channel is closed.
 @pytest.mark.filterwarnings("ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning")
 def test_sigkill_of_the_head_through_ray_client(make_ray_cluster, noting):

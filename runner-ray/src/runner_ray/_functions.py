@@ -1,4 +1,4 @@
-"""The functions that Ray has of this package: exported once for each set of options, whatever the number of calls."""
+"""The function that Ray has of this package: exported once, whatever the number of calls and their options."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Functions:
         Raises:
             ConnectionError: the head does not answer, which a call with new options has to ask.
         """
-        function = self._made.get(()) if not options else None
-        if function is None:
-            function = self._with_options(options)
-        # What `function.options(name=name).remote(...)` does, which also makes a class and checks options each time.
-        return function._remote(  # noqa: SLF001
+        plain = self._made.get(()) or self._with_options({})
+        function = self._with_options(options) if options else plain
+        # What `plain.options(..., name=name).remote(...)` does, which also makes a class and checks options each time.
+        # Only `plain` is exported, and so the head is asked once, whatever options come later.
+        return plain._remote(  # noqa: SLF001
             args=(*self._first, payload, *values),
             serialized_runtime_env_info=function._serialized_base_runtime_env_info,  # noqa: SLF001
             **{**function._default_options, "name": name},  # noqa: SLF001

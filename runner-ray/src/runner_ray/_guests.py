@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import TaskRunnerStartError
 
-from runner_ray import _notes, _wanted
-from runner_ray._introduction import introduced
+from runner_ray import _head, _notes, _wanted
+from runner_ray._introduction import Questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ class Guests:
     def __init__(self, runner: RayTaskRunner, session: Session) -> None:
         self._runner = runner
         self._session = session
+        self._questions = Questions()
         self._nodes: list[dict[str, Any]] = []
         self._since = 0.0
         self._satisfied: set[Any] = set()
@@ -63,7 +65,7 @@ class Guests:
             self._refuse_no_cpu(workers.Deadline(1.0))
             return
         deadline = workers.Deadline(self._runner.start_timeout)
-        answers = introduced(self.nodes(), deadline)
+        answers = self._questions.introduced(self.nodes(), deadline)
         self.may_grow = any(answer.may_grow for answer in answers.values())
         workers.check_environments(
             workers.environment(("ray", "runner-ray")),
@@ -95,16 +97,15 @@ class Guests:
             time.sleep(LOOK_EVERY)
 
     def nodes(self, *, fresh: bool = False) -> list[dict[str, Any]]:
-        """Give the nodes, as `ray.nodes()` does; as they were, if the head does not answer.
+        """Give the nodes, as `_head.nodes` does; as they were, if the head does not answer.
 
         Args:
             fresh: whether Ray is asked anew in any case.
         """
-        import ray
-
         if (fresh or time.monotonic() - self._since > FRESH) and self._session.is_reachable:
-            self._nodes = ray.nodes()
-            self._since = time.monotonic()
+            with suppress(Exception):
+                self._nodes = _head.nodes()
+                self._since = time.monotonic()
         return self._nodes
 
     def _alive(self) -> list[dict[str, Any]]:
@@ -158,8 +159,6 @@ class Guests:
         """
         if self._folder is not None and (seen := _notes.find(key, self._folder)) is not None:
             return seen
-        from runner_ray._introduction import witnesses
-
         others = self._alive()
         if others and self._folder is not None:
             import ray
@@ -167,7 +166,7 @@ class Guests:
             mine = ray.get_runtime_context().get_node_id()
             here = next((node["NodeManagerAddress"] for node in others if node["NodeID"] == mine), None)
             others = [node for node in others if node["NodeManagerAddress"] != here]
-        return witnesses(others, key) if others else None
+        return self._questions.witnesses(others, key) if others else None
 
     def end_workers(self, keys: list[str]) -> None:
         """End the workers that are running some calls, on whatever nodes they are.
@@ -175,10 +174,8 @@ class Guests:
         Args:
             keys: the calls'.
         """
-        from runner_ray._introduction import end_workers
-
         if nodes := self._alive():
-            end_workers(nodes, keys)
+            self._questions.end_workers(nodes, keys)
 
     def goodbye(self) -> None:
         """Forget the nodes: the flow run has ended."""

@@ -28,75 +28,80 @@ class Answer(NamedTuple):
     may_grow: bool = False
 
 
-def introduced(nodes: list[dict[str, Any]], deadline: Deadline) -> dict[str, Answer]:
-    """Ask all nodes what they have; one that does not answer in time is left out.
+class Questions:
+    """Asks nodes.
 
-    Args:
-        nodes: as `ray.nodes()` gives them.
-        deadline: until when.
+    The function that runs on them is exported when the first question is asked, at the start of a flow run. Exporting
+    asks the head, and the questions that come later are asked because something was lost: the head, perhaps.
     """
-    import ray
 
-    asked = _on_each(_introduce, nodes, ("ray", "runner-ray"))
-    ray.wait(list(asked.values()), num_returns=len(asked), timeout=max(deadline.left, 0.1), fetch_local=False)
-    found: dict[str, Answer] = {}
-    for who, reference in asked.items():
-        try:
-            packed, may_grow = ray.get(reference, timeout=0)
-            found[who] = Answer(cloudpickle.loads(packed), may_grow)
-        except ray.exceptions.GetTimeoutError:
-            continue
-        except Exception as error:  # noqa: BLE001 - it could not run there: that is its answer
-            found[who] = Answer(error)
-    return found
+    def __init__(self) -> None:
+        import ray
 
+        self._ray = ray
+        self._function = ray.remote(num_cpus=0, max_retries=0)(_answer)
 
-def witnesses(nodes: list[dict[str, Any]], key: str) -> dict[str, Any] | None:
-    """Ask nodes for the worker that began a call.
+    def introduced(self, nodes: list[dict[str, Any]], deadline: Deadline) -> dict[str, Answer]:
+        """Ask all nodes what they have; one that does not answer in time is left out.
 
-    Args:
-        nodes: as `ray.nodes()` gives them.
-        key: the call's.
-    """
-    import ray
+        Args:
+            nodes: as `_head.nodes` gives them.
+            deadline: until when.
+        """
+        ray = self._ray
+        asked = self._on_each(nodes, "introduce", ("ray", "runner-ray"))
+        ray.wait(list(asked.values()), num_returns=len(asked), timeout=max(deadline.left, 0.1), fetch_local=False)
+        found: dict[str, Answer] = {}
+        for who, reference in asked.items():
+            try:
+                packed, may_grow = ray.get(reference, timeout=0)
+                found[who] = Answer(cloudpickle.loads(packed), may_grow)
+            except ray.exceptions.GetTimeoutError:
+                continue
+            except Exception as error:  # noqa: BLE001 - it could not run there: that is its answer
+                found[who] = Answer(error)
+        return found
 
-    asked = list(_on_each(_find, nodes, key).values())
-    ready, _ = ray.wait(asked, num_returns=len(asked), timeout=WITNESS, fetch_local=False)
-    for reference in ready:
-        try:
-            if (seen := ray.get(reference, timeout=1)) is not None:
-                return dict(seen)
-        except Exception:  # noqa: BLE001, S112 - a node that cannot tell is no witness
-            continue
-    return None
+    def witnesses(self, nodes: list[dict[str, Any]], key: str) -> dict[str, Any] | None:
+        """Ask nodes for the worker that began a call.
 
+        Args:
+            nodes: as `_head.nodes` gives them.
+            key: the call's.
+        """
+        asked = list(self._on_each(nodes, "find", key).values())
+        ready, _ = self._ray.wait(asked, num_returns=len(asked), timeout=WITNESS, fetch_local=False)
+        for reference in ready:
+            try:
+                if (seen := self._ray.get(reference, timeout=1)) is not None:
+                    return dict(seen)
+            except Exception:  # noqa: BLE001, S112 - a node that cannot tell is no witness
+                continue
+        return None
 
-def end_workers(nodes: list[dict[str, Any]], keys: list[str]) -> None:
-    """End the workers that are running some calls, and wait for that; not for long.
+    def end_workers(self, nodes: list[dict[str, Any]], keys: list[str]) -> None:
+        """End the workers that are running some calls, and wait for that; not for long.
 
-    Args:
-        nodes: as `ray.nodes()` gives them.
-        keys: the calls'.
-    """
-    import ray
+        Args:
+            nodes: as `_head.nodes` gives them.
+            keys: the calls'.
+        """
+        asked = list(self._on_each(nodes, "end_workers", keys).values())
+        self._ray.wait(asked, num_returns=len(asked), timeout=WITNESS, fetch_local=False)
 
-    asked = list(_on_each(_end_workers, nodes, keys).values())
-    ray.wait(asked, num_returns=len(asked), timeout=WITNESS, fetch_local=False)
+    def _on_each(self, nodes: list[dict[str, Any]], question: str, argument: Any) -> dict[str, Any]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-
-def _on_each(function: Any, nodes: list[dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    remote = ray.remote(num_cpus=0, max_retries=0)(function)
-    return {
-        f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})": remote.options(
-            name=f"riverrun-{function.__name__.strip('_')}",
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(*arguments)
-        for node in nodes
-        if node["Alive"]
-    }
+        return {
+            f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})": (
+                self._function.options(
+                    name=f"riverrun-{question}",
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                ).remote(question, argument)
+            )
+            for node in nodes
+            if node["Alive"]
+        }
 
 
 def _by_value(function: Any) -> Any:
@@ -147,3 +152,11 @@ def _end_workers(keys: list[str]) -> None:
     for pid in _notes.running(keys, _notes.folder()):
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+
+
+_QUESTIONS = {"introduce": _introduce, "find": _find, "end_workers": _end_workers}
+
+
+@_by_value
+def _answer(question: str, argument: Any) -> Any:
+    return _QUESTIONS[question](argument)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import TaskRunnerStartError
 
-from runner_ray import _addresses, _quiet, _temporary
+from runner_ray import _addresses, _head, _quiet, _temporary
 from runner_ray._signals import sigterm_kept
 from runner_ray._start_errors import explained
 
@@ -104,6 +104,8 @@ class Keeper(threading.Thread):
                 # Runs before Ray's own: for a session that nobody has closed by then, or whose closing nobody awaits.
                 atexit.register(self.close)
                 self._ready.open()
+                if not self._session.is_client:
+                    _head.ask_ahead()
                 self._released.wait()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             self._error = error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from riverrun.exceptions import TaskRunnerStartError
 from riverrun.workers import Deadline
 
-from runner_ray import _addresses, _keeper, _quiet
+from runner_ray import _addresses, _head, _keeper, _quiet
 from runner_ray._keeper import Keeper
 
 if TYPE_CHECKING:
@@ -186,6 +186,8 @@ def _found_open(runner: RayTaskRunner) -> Session | None:
     session = Session((runner.address, runner.init_kwargs), _place_of_open_session(), temporary=False, owner=False)
     _check_users_session(runner, session)
     _quiet.quiet()
+    if not session.is_client:
+        _head.ask_ahead()
     logger.info("Using the session of Ray that is open in this process, with %s", session.where)
     return session
 
