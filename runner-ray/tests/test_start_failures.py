@@ -445,6 +445,19 @@ def test_a_call_for_which_a_head_would_have_to_be_asked_that_does_not_answer(hel
     )
 
 
+def test_a_head_that_does_not_say_which_nodes_there_are(held_session, monkeypatch):
+    from runner_ray import _head
+
+    def overdue():
+        raise TimeoutError
+
+    monkeypatch.setattr(_head, "nodes", overdue)
+    assert failure_of(RayTaskRunner(address=held_session.address, start_timeout=1)) == (
+        f"The Ray cluster at {held_session.address} did not say within 1 s which nodes it has: its head is busy, or "
+        "gone. See with `ray status` whether it answers, or allow more time with start_timeout=SECONDS."
+    )
+
+
 def test_flow_runs_that_overlap_share_a_session_if_they_ask_for_the_same(held_session):
     other = RayTaskRunner(init_kwargs={"num_cpus": 1})
     assert failure_of(other) == (

@@ -65,7 +65,7 @@ class Guests:
             self._refuse_no_cpu(workers.Deadline(1.0))
             return
         deadline = workers.Deadline(self._runner.start_timeout)
-        answers = self._questions.introduced(self.nodes(), deadline)
+        answers = self._questions.introduced(self._first_nodes(deadline), deadline)
         self.may_grow = any(answer.may_grow for answer in answers.values())
         workers.check_environments(
             workers.environment(("ray", "runner-ray")),
@@ -76,6 +76,22 @@ class Guests:
             required=("runner-ray",),
         )
         self._refuse_no_cpu(deadline)
+
+    def _first_nodes(self, deadline: Any) -> list[dict[str, Any]]:
+        """Wait until the head has said which nodes there are.
+
+        Raises:
+            TaskRunnerStartError: it has not by then.
+        """
+        while not (nodes := self.nodes(fresh=True)):
+            if not deadline.left:
+                raise TaskRunnerStartError(
+                    f"{self._session.where[:1].upper()}{self._session.where[1:]} did not say within "
+                    f"{deadline.seconds:g} s which nodes it has: its head is busy, or gone. See with `ray status` "
+                    "whether it answers, or allow more time with start_timeout=SECONDS."
+                )
+            time.sleep(LOOK_EVERY)
+        return nodes
 
     def _refuse_no_cpu(self, deadline: Any) -> None:
         """Wait until a node has a CPU.
