@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import pytest
 from riverrun import task_runners
+from riverrun.testing import FakeClock
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.timeout(120)
@@ -359,6 +363,27 @@ def test_time_limits_are_overrun_when_the_test_lets_time_pass(run):
         *ON_BOTH,
     )
     done.assert_outcomes(passed=6)
+
+
+def test_who_overran_a_limit_in_another_thread_knows_it_when_time_has_passed():
+    clock, called = FakeClock(), []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def overrun():
+        begun.set()
+        go_on.wait(10)
+        called.append("overrun")
+
+    timers = clock.timers()
+    timers.call_later(60, overrun)
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(clock.advance, 61)
+        assert begun.wait(10)
+        other = threads.submit(lambda: (clock.advance(61), list(called)))
+        time.sleep(0.05)
+        go_on.set()
+        assert other.result(10) == (None, ["overrun"])
+    timers.stop()
 
 
 def test_code_that_hangs_is_overrun_in_real_time(run):

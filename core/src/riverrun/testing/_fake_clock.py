@@ -31,6 +31,9 @@ class FakeClock(Clock):
         self._limits: list[tuple[float, int, _FakeTimers, Callable[[], object]]] = []
         self._order = itertools.count()
         self._lock = threading.Lock()
+        # Who lets time pass in another thread meanwhile comes back when those who overran their limits know it: it may
+        # be one of them, and would end as if it had not. The functions may let time pass, too.
+        self._passing = threading.RLock()
 
     def advance(self, seconds: float) -> None:
         """Let time pass: runs that overran their time limit by then are `TimedOut`, cached values are older.
@@ -46,13 +49,14 @@ class FakeClock(Clock):
         if seconds < 0:
             msg = f"Time cannot go back: advance({seconds!r})."
             raise ValueError(msg)
-        with self._lock:
-            self._advanced += seconds
-            due = []
-            while self._limits and self._limits[0][0] <= self._advanced:
-                due.append(heapq.heappop(self._limits)[3])
-        for function in due:
-            function()
+        with self._passing:
+            with self._lock:
+                self._advanced += seconds
+                due = []
+                while self._limits and self._limits[0][0] <= self._advanced:
+                    due.append(heapq.heappop(self._limits)[3])
+            for function in due:
+                function()
 
     def time(self) -> float:
         """Give the seconds since the epoch, as far as tests know."""
