@@ -46,9 +46,9 @@ LAYERS = ["import-linter==2.16"]
 TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
 
 # The tests of runner-dask and runner-ray start hundreds of processes: all of them run on the newest Python that is
-# there, with the newest Dask and Ray. On the others, and with the lowest ones, those run that a difference between them
-# would show in: the conformance suite (for Ray, a selection of it, on temporary instances), and the options.
-# `nox -s tests-3.12 -- runner-dask/tests` runs all of them there.
+# there, with the newest Dask and Ray. On the lowest Python with the lowest ones, those run that a difference between
+# them would show in: the conformance suite (for Ray, a selection of it, on temporary instances), and the options, which
+# run on every Python. `nox -s tests-3.12 -- runner-dask/tests` runs all of them there.
 ALL_ON = next((python for python in reversed(PYTHONS) if shutil.which(f"python{python}")), PYTHONS[-1])
 SMOKE = {
     "runner-dask": [
@@ -178,8 +178,7 @@ def _pass(session: nox.Session, package: str) -> bool:
     """Run the tests of a package; say whether they passed."""
     selected = [f"{package}/tests"]
     if package in SMOKE and session.python != ALL_ON:
-        # On the lowest Python, the session `lowest` runs the conformance suite.
-        selected = SMOKE[package][1:] if session.python == PYTHONS[0] else SMOKE[package]
+        selected = SMOKE[package][1:]  # the conformance suite runs on the newest Python, and on the lowest in `lowest`
     if package == "core" and session.python != ALL_ON:
         selected += MADE_UP_RUNNERS
     # `python -m` has this folder on `sys.path`, which workers in other processes inherit: so they can import the tests'
