@@ -198,6 +198,7 @@ def _names_tests(session: nox.Session) -> bool:
 
 
 def _unless_given(session: nox.Session, selected: list[str]) -> list[str]:
+    """Give the tests that a session runs by itself, unless its arguments name tests."""
     return [] if _names_tests(session) else selected
 
 

@@ -11,6 +11,7 @@ from riverrun.exceptions import TaskRunnerStartError
 
 from runner_ray import _head, _notes, _wanted
 from runner_ray._introduction import Questions
+from runner_ray._start_errors import capital
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +87,7 @@ class Guests:
         while not (nodes := self.nodes(fresh=True)):
             if not deadline.left:
                 raise TaskRunnerStartError(
-                    f"{self._session.where[:1].upper()}{self._session.where[1:]} did not say within "
+                    f"{capital(self._session.where)} did not say within "
                     f"{deadline.seconds:g} s which nodes it has: its head is busy, or gone. See with `ray status` "
                     "whether it answers, or allow more time with start_timeout=SECONDS."
                 )
@@ -106,7 +107,7 @@ class Guests:
             if not deadline.left:
                 alive = [node for node in self._nodes if node["Alive"]]
                 raise TaskRunnerStartError(
-                    f"{self._session.where[:1].upper()}{self._session.where[1:]} has {len(alive)} "
+                    f"{capital(self._session.where)} has {len(alive)} "
                     f"node{'' if len(alive) == 1 else 's'} and no CPU: no task could run. Start a node that has one "
                     "(`ray start --address=... --num-cpus=2`), or see to it that `num_cpus` is not 0."
                 )

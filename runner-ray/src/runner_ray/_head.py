@@ -21,8 +21,8 @@ def nodes() -> list[dict[str, Any]]:
     """
     import ray
 
-    client = getattr(ray._private.worker.global_worker, "gcs_client", None)  # noqa: SLF001 - it alone takes a limit
-    if client is None:  # through Ray Client: the question goes to a server, and the head's absence ends that
+    client = _client()
+    if client is None:  # the question goes to a server, and the head's absence ends that
         return list(ray.nodes())
     return [
         {
@@ -43,7 +43,16 @@ def ask_ahead() -> None:
 
     What it tells first may well be that one of them is gone, and the head goes next.
     """
+    if _client() is None:
+        return
     with suppress(Exception):  # then it asks later
         from ray.autoscaler.v2.utils import is_autoscaler_v2
 
         is_autoscaler_v2()
+
+
+def _client() -> Any:
+    """Give what this process asks the head with, which alone takes a limit; None through Ray Client."""
+    import ray
+
+    return getattr(ray._private.worker.global_worker, "gcs_client", None)  # noqa: SLF001

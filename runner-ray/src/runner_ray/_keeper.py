@@ -104,8 +104,7 @@ class Keeper(threading.Thread):
                 # Runs before Ray's own: for a session that nobody has closed by then, or whose closing nobody awaits.
                 atexit.register(self.close)
                 self._ready.open()
-                if not self._session.is_client:
-                    _head.ask_ahead()
+                _head.ask_ahead()
                 self._released.wait()
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             self._error = error

@@ -186,8 +186,7 @@ def _found_open(runner: RayTaskRunner) -> Session | None:
     session = Session((runner.address, runner.init_kwargs), _place_of_open_session(), temporary=False, owner=False)
     _check_users_session(runner, session)
     _quiet.quiet()
-    if not session.is_client:
-        _head.ask_ahead()
+    _head.ask_ahead()
     logger.info("Using the session of Ray that is open in this process, with %s", session.where)
     return session
 

@@ -20,9 +20,9 @@ def explained(session: Session, error: BaseException | None, seconds: float) -> 
     if session.temporary:
         if error is None:
             return (
-                f"{_capital(session.where)} did not start within {seconds:g} s. Allow more with start_timeout=SECONDS."
+                f"{capital(session.where)} did not start within {seconds:g} s. Allow more with start_timeout=SECONDS."
             )
-        return f"{_capital(session.where)} did not start: {type(error).__name__}: {text}"
+        return f"{capital(session.where)} did not start: {type(error).__name__}: {text}"
     start = f"No connection to {session.where}: "
     lowered = text.lower()
     if "authenticat" in lowered or "token" in lowered:
@@ -46,5 +46,6 @@ def explained(session: Session, error: BaseException | None, seconds: float) -> 
     return f"{start}{type(error).__name__}: {text}"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Let a text begin a sentence."""
     return text[:1].upper() + text[1:]
