@@ -271,6 +271,32 @@ def test_a_hurry_says_nothing(processes, wait_until, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_heartbeat_that_is_under_way_at_the_end_says_nothing(capfd):
+    beaten = threading.Event()
+
+    async def never_answered(**_):
+        beaten.set()
+        await asyncio.sleep(LIMIT)
+
+    with opened(one_worker()) as cluster:
+        cluster.cluster.scheduler.handlers["heartbeat_worker"] = never_answered
+        assert beaten.wait(LIMIT)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_that_the_scheduler_has_let_go_says_nothing(capfd):
+    beaten = threading.Event()
+
+    def unknown(**_):
+        beaten.set()
+        return {"status": "missing"}  # as the scheduler answers in the moment before the worker hears that it ends
+
+    with opened(one_worker()) as cluster:
+        cluster.cluster.scheduler.handlers["heartbeat_worker"] = unknown
+        assert beaten.wait(LIMIT)
+    assert capfd.readouterr().err == ""
+
+
 def test_workers_die_with_the_process_of_the_flow(run_script, wait_until):
     process = run_script(
         """
