@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -28,6 +29,7 @@ TEST_RAY = ["numpy", "psutil>=5.8"]  # what only the tests of runner-ray need
 TEST_SMOKE = ["psutil>=5.8"]  # what the conftest of both imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
 EDITABLE = ["editables>=0.5", "hatchling>=1.27,<2"]  # what an editable install of a project with hatchling needs
+XDIST = ["pytest-xdist>=3.6"]
 UV = ["uv>=0.5"]
 TWINE = ["twine>=6.1"]
 VERSIONS = ["click>=8.1,<9", "packaging>=24", "tomlkit>=0.13"]  # what scripts/versions.py needs
@@ -166,15 +168,21 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, requires=["build"])
 def tests(session: nox.Session) -> None:
-    """The tests of all packages, one after the other, on one Python, with the newest dependencies."""
+    """The tests of all packages on one Python, with the newest dependencies."""
     install(session, *TEST, *TEST_OBSERVERS, *TEST_DASK, *TEST_RAY)
     if _names_tests(session):
         session.run("python", "-m", "pytest", *session.posargs, env=CLEAN)
-    elif failed := [package for package in PACKAGES if not _pass(session, package)]:
+        return
+    passed = {package: _pass(session, package) for package in PACKAGES if package not in SMOKE}
+    # Those that start hundreds of processes wait for them often: they run beside each other.
+    with ThreadPoolExecutor() as threads:
+        ray = threads.submit(_pass, session, "runner-ray", silent=True)  # what it prints is shown when it has ended
+        passed |= {"runner-dask": _pass(session, "runner-dask"), "runner-ray": ray.result()}
+    if failed := [package for package, well in passed.items() if not well]:
         session.error(f"these have tests that failed: {', '.join(failed)}")
 
 
-def _pass(session: nox.Session, package: str) -> bool:
+def _pass(session: nox.Session, package: str, *, silent: bool = False) -> bool:
     """Run the tests of a package; say whether they passed."""
     selected = [f"{package}/tests"]
     if package in SMOKE and session.python != ALL_ON:
@@ -185,10 +193,13 @@ def _pass(session: nox.Session, package: str) -> bool:
     # own modules, whose tasks travel by name. The source trees are not in reach that way.
     command = ["python", "-m", "pytest"] if package in SMOKE else ["pytest"]
     found_none = [5] if session.posargs else []  # pytest's status: `-k` may find tests in other packages only
+    codes = [0, *found_none]
     try:
-        session.run(*command, *selected, *session.posargs, env=CLEAN, success_codes=[0, *found_none])
+        output = session.run(*command, *selected, *session.posargs, env=CLEAN, success_codes=codes, silent=silent)
     except nox.command.CommandFailed:
-        return False
+        return False  # nox has shown what it printed
+    if silent:
+        session.log(output)
     return True
 
 
@@ -215,7 +226,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def integration(session: nox.Session) -> None:
     """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
-    install(session, *TEST, *EDITABLE, *UV, *TWINE, *VERSIONS)
+    install(session, *TEST, *EDITABLE, *UV, *TWINE, *VERSIONS, *XDIST)
     session.run("twine", "check", "--strict", *(str(file) for file in sorted(DIST.iterdir())))
     # A folder from which `pip install --no-index` can install Riverrun with all that it needs.
     wheelhouse = Path(session.virtualenv.location, "wheelhouse").resolve()
@@ -223,7 +234,10 @@ def integration(session: nox.Session) -> None:
     wheels = [str(wheel) for wheel in sorted(DIST.glob("*.whl"))]
     session.run("python", "-m", "pip", "download", "--quiet", "--dest", str(wheelhouse), *wheels, *PLUGINS)
     folders = {"WHEELHOUSE": str(wheelhouse), "DIST": str(DIST)}
-    session.run("pytest", *_unless_given(session, ["tests-integration"]), *session.posargs, env=CLEAN | folders)
+    # Most of them wait for other programs: two files of tests at a time.
+    beside = ["--numprocesses=2", "--dist=loadfile"]
+    selected = _unless_given(session, ["tests-integration"])
+    session.run("pytest", *beside, *selected, *session.posargs, env=CLEAN | folders)
 
 
 @nox.session(requires=["build"])
