@@ -16,6 +16,7 @@ import distributed.nanny
 import distributed.node
 import distributed.process
 from distributed import LocalCluster, Nanny, Worker
+from distributed.core import Status
 
 from runner_dask import _worker_process
 from runner_dask._forks import fork_server_exists, native_environment, start_fork_server
@@ -41,25 +42,24 @@ class LocalWorker(Worker):
 
     async def start_unsafe(self) -> Any:
         """Start."""
-        _logger.addFilter(_is_news)
+        logging.getLogger("distributed.worker").addFilter(self._is_news)
         start: Any = super().start_unsafe  # it has no types
         await start()
         _worker_process.stderr.release()
         return self
 
     async def close(self, *args: Any, **kwargs: Any) -> Any:
-        """End; that this cuts calls short, and heartbeats, of which Dask would tell, is said by the states of runs."""
-        _logger.setLevel(logging.CRITICAL)
+        """End; that this cuts calls short, of which Dask would warn, is said by the states of their task runs."""
+        logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
         close: Any = super().close  # it has no types
         return await close(*args, **kwargs)
 
-
-_logger = logging.getLogger("distributed.worker")  # also of what is below it: a worker's state machine, its memory
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Drop what a worker says whose heartbeat came between its end for the scheduler and its hearing of that."""
-    return not record.getMessage().startswith("Scheduler was unaware of this worker")
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        """Drop what Dask says of a heartbeat that this worker's end cuts short, or that comes after its retirement."""
+        text = record.getMessage()
+        if text.startswith("Failed to communicate with scheduler during heartbeat"):
+            return self.status not in (Status.closing, Status.closed)
+        return not text.startswith("Scheduler was unaware of this worker")
 
 
 class ThreadedWorker(Worker):
