@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import threading
@@ -11,6 +12,7 @@ import pytest
 from riverrun import flow, task
 from riverrun.exceptions import TaskRunnerStartError
 from riverrun.task_runners import RayTaskRunner
+from runner_ray import _introduction
 
 LIMIT = 60
 
@@ -456,6 +458,28 @@ def test_a_head_that_does_not_say_which_nodes_there_are(held_session, monkeypatc
         f"The Ray cluster at {held_session.address} did not say within 1 s which nodes it has: its head is busy, or "
         "gone. See with `ray status` whether it answers, or allow more time with start_timeout=SECONDS."
     )
+
+
+def test_a_worker_that_dies_as_it_is_asked_what_it_has_fails_no_start(held_session, monkeypatch, tmp_path):
+    """It may have been told to end by the flow run before this one."""
+    mark = tmp_path / "asked"
+    introduce = _introduction._QUESTIONS["introduce"]
+
+    @_introduction._by_value
+    def dies_at_first(packages):
+        if not mark.exists():
+            mark.touch()
+            os._exit(9)
+        return introduce(packages)
+
+    monkeypatch.setitem(_introduction._QUESTIONS, "introduce", dies_at_first)
+
+    @flow(task_runner=RayTaskRunner(address=held_session.address))
+    def asking():
+        return answer().result(LIMIT)
+
+    assert asking() == 42
+    assert mark.exists()
 
 
 def test_flow_runs_that_overlap_share_a_session_if_they_ask_for_the_same(held_session):

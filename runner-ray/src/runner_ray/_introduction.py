@@ -39,7 +39,8 @@ class Questions:
         import ray
 
         self._ray = ray
-        self._function = ray.remote(num_cpus=0, max_retries=0)(_answer)
+        # A worker may be ending as it is asked, because of the flow run before this one: Ray asks another then.
+        self._function = ray.remote(num_cpus=0, max_retries=3)(_answer)
 
     def introduced(self, nodes: list[dict[str, Any]], deadline: Deadline) -> dict[str, Answer]:
         """Ask all nodes what they have; one that does not answer in time is left out.
