@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -251,6 +252,29 @@ def test_an_async_run_that_timed_out_is_tried_again(run_async, task_runner):
         return await slow_once()
 
     assert run_async(my_flow) == 2
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_time_limit_ends_with_its_attempt_and_cuts_no_delay_short(task_runner, kind):
+    begun = []
+
+    def fails():
+        begun.append(time.monotonic())
+        raise ValueError("no such luck")
+
+    async def fails_async():
+        fails()
+
+    failing = task(timeout_seconds=0.05, retries=2, retry_delay_seconds=0.2)(fails if kind == "sync" else fails_async)
+
+    @flow(task_runner=task_runner)
+    def my_flow():
+        future = failing()
+        future.wait()
+        return future.task_run.run_count
+
+    assert my_flow() == len(begun) == 3
+    assert min(later - earlier for earlier, later in pairwise(begun)) > 0.19
 
 
 def test_waiting_for_an_upstream_does_not_count(gate):

@@ -285,6 +285,7 @@ class Submission(Attempts):
         with self.run.lock:
             if attempt != self.attempt or self.run.final is not None:
                 return None
+            self.attempt += 1  # that one is over: its time limit, or its loss, may still be told until the next begins
             self.state = AwaitingRetry(state.message, state.data)
             self.context = self.context.copy()  # the attempt that has failed may still be inside the old one
             self.waiting = not in_place

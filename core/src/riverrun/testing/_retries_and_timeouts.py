@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -171,6 +172,24 @@ class RetriesAndTimeouts(Suite):
             return future.state.name, future.task_run.run_count
 
         assert impatient() == ("TimedOut", 2), "a time limit is for one attempt, and a retry is another"
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_the_delay_before_the_next_attempt_may_be_longer_than_the_time_limit(
+        self, task_runner: TaskRunner, tmp_path: Path, kind: str
+    ) -> None:
+        delay = 2 * SHORT
+        patient = KINDS[kind].with_options(timeout_seconds=SHORT, retries=2, retry_delay_seconds=delay)
+
+        @flow(task_runner=task_runner)
+        def waiting() -> int:
+            future = patient(tmp_path, 5)
+            future.wait()
+            return future.task_run.run_count
+
+        assert waiting() == 3
+        times = sorted(file.stat().st_mtime for file in tmp_path.iterdir())
+        between = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert min(between) > 0.9 * delay, "the time limit of an attempt that is over says nothing about the next one"
 
     def test_a_flow_that_overruns_its_time_limit_is_timed_out(self, task_runner: TaskRunner, tmp_path: Path) -> None:
         started, release = tmp_path / "started", tmp_path / "release"
