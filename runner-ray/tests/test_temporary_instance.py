@@ -269,27 +269,47 @@ def test_ctrl_c_while_an_instance_starts(run_script, tmp_path, wait_until, place
     assert not of_group(process.pid)
 
 
-@pytest.mark.parametrize("pause", [0, 0.3])  # seconds; it takes more than one
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_signal_while_an_instance_is_shut_down(run_script, place, times, number, pause):
+HELD = """
+import time
+from pathlib import Path
+
+import ray._private.node
+from riverrun import flow
+from riverrun.task_runners import RayTaskRunner
+from runner_ray import _keeper
+
+def held(function):
+    def hold(*args, **kwargs):
+        Path(MARK).touch()
+        time.sleep(1)
+        return function(*args, **kwargs)
+
+    return hold
+
+WHERE = held(WHERE)
+
+@flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
+def quick():
+    pass
+
+quick()
+"""
+
+
+# Not in the milliseconds in which Ray takes its own handler away, and SIGTERM has none: see `_signals`.
+@pytest.mark.parametrize("where", ["_keeper.shut_down", "ray._private.node.Node.kill_all_processes"])
+@pytest.mark.parametrize(
+    "signals", [[number] * times for number in (signal.SIGINT, signal.SIGTERM) for times in (1, 2)]
+)
+def test_a_signal_while_an_instance_is_shut_down(run_script, wait_until, place, signals, where):
     """It is shut down to its end all the same: else Ray would do so again as the process ends, and abort it."""
-    process = run_script("""
-        from riverrun import flow
-        from riverrun.task_runners import RayTaskRunner
-
-        @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
-        def quick():
-            pass
-
-        quick()
-    """, wait=False, env={"TMPDIR": place})  # fmt: skip
-    for line in process.stderr:
-        if "Shutting down task runner" in line:
-            break
-    for _ in range(times):
-        time.sleep(pause)
+    mark = Path(place) / "mark"
+    source = HELD.replace("WHERE", where).replace("MARK", repr(str(mark)))
+    process = run_script(source, wait=False, env={"TMPDIR": place})
+    wait_until(mark.exists, "Ray is being shut down")
+    for number in signals:
         os.kill(process.pid, number)
+        time.sleep(0.3)
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode in {128 + number, -number}, err
     assert number == signal.SIGTERM or err.rstrip().endswith("KeyboardInterrupt"), err
@@ -297,24 +317,37 @@ def test_a_signal_while_an_instance_is_shut_down(run_script, place, times, numbe
     assert not of_group(process.pid)
 
 
-def test_ctrl_c_just_before_an_instance_is_shut_down(run_script, place):
-    """It is shut down as the process ends, and not by Ray, which would leave the folder."""
-    process = run_script("""
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_just_before_an_instance_is_shut_down(run_script, place, times):
+    """It is shut down all the same, twice is as the process ends; and not by Ray, which would leave the folder."""
+    process = run_script(f"""
+        import os
         from riverrun import flow
         from riverrun.task_runners import RayTaskRunner
         from runner_ray import _sessions
 
-        def interrupted(session):
-            raise KeyboardInterrupt
+        left = _sessions._left
+        times = 0
+
+        def interrupted(*args):
+            global times
+            times += 1
+            if times <= {times}:
+                raise KeyboardInterrupt
+            left(*args)
 
         _sessions._left = interrupted
 
-        @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
+        @flow(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}))
         def quick():
             pass
 
-        quick()
+        try:
+            quick()
+        finally:
+            print(any(name.startswith("riverrun-ray-") for name in os.listdir(os.environ["TMPDIR"])))
     """, env={"TMPDIR": place})  # fmt: skip
+    assert process.out == f"{times > 1}\n"
     assert process.returncode in {130, -signal.SIGINT}, process.err
     assert process.err.rstrip().endswith("KeyboardInterrupt"), process.err
     assert not list(Path(place).glob("riverrun-ray-*"))

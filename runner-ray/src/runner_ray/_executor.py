@@ -86,7 +86,7 @@ class RayTaskExecutor:
         self._watch.stop()
         self._losses.stop()
         self._waiter.stop()
-        if self._disconnected is None and (not self._session.temporary or self._session.users > 1):
+        if self._disconnected is None and (not self._session.temporary or len(self._session.users) > 1):
             if self._open:  # the flow was interrupted, or left something behind
                 self._end_by_force(list(self._open.values()))
             self._guests.goodbye()

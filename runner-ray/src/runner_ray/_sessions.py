@@ -41,7 +41,8 @@ class Session:
         self.temporary = temporary
         self.is_owner = owner
         self.is_client = place is not None and place.is_client
-        self.users = 0
+        self.users: set[object] = set()
+        """Something for each flow run that uses it now."""
         self.keeper: Keeper | None = None
         self.gone = ""
         """How it was lost; empty while it is there."""
@@ -105,14 +106,19 @@ def opened(runner: RayTaskRunner) -> Iterator[Session]:
     Raises:
         TaskRunnerStartError: there is none that is as the options ask for.
     """
-    session = _entered(runner)
+    user = object()
+    session = _entered(runner, user)
     try:
         yield session
     finally:
-        _left(session)
+        try:
+            _left(session, user)
+        except (KeyboardInterrupt, SystemExit):  # SIGTERM is one, and may have come before it had done anything
+            _left(session, user)
+            raise
 
 
-def _entered(runner: RayTaskRunner) -> Session:
+def _entered(runner: RayTaskRunner, user: object) -> Session:
     global _current  # noqa: PLW0603 - one per process, as Ray's
     deadline = Deadline(runner.start_timeout)
     if not _lock.acquire(timeout=min(deadline.left, threading.TIMEOUT_MAX)):
@@ -132,16 +138,17 @@ def _entered(runner: RayTaskRunner) -> Session:
                     session.keeper.release()
             _keeper.await_closed(deadline)
             session = _current = _found_open(runner) or _new(runner, deadline)
-        session.users += 1
+        session.users.add(user)
         return session
     finally:
         _lock.release()
 
 
-def _left(session: Session) -> None:
+def _left(session: Session, user: object) -> None:
+    """Close the session, unless others use it; called again, go on with that."""
     global _current  # noqa: PLW0603
     with _lock:
-        session.users -= 1
+        session.users.discard(user)
         if session.users:
             return
         if _current is session:
@@ -154,7 +161,7 @@ def _left(session: Session) -> None:
 def _is_open(session: Session) -> bool:
     import ray
 
-    return bool(ray.is_initialized()) and session.users > 0 and not session.gone
+    return bool(ray.is_initialized() and session.users and not session.gone)
 
 
 def _refuse_other(runner: RayTaskRunner, session: Session) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LOOK_EVERY = 0.02
+LOOK_EVERY = 0.002
 """Seconds; for so long a SIGTERM may find Ray's handler, or none, while a session is opened or shut down."""
 
 
