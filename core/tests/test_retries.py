@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 
 import pytest
 from riverrun import ConfigurationError, exponential_backoff, flow, task
@@ -285,3 +286,34 @@ def test_the_values_of_the_arguments_are_there_for_each_attempt(task_runner):
 
     my_flow()
     assert seen == [(1, (1, 2))] * 3
+
+
+def test_a_log_filter_that_raises_at_the_news_of_a_retry_leaves_no_run_without_an_end(task_runner):
+    attempts = []
+
+    @task(retries=1)
+    def work():
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("not yet")
+        return 3
+
+    def raising(record):
+        if "is tried again" in record.getMessage():
+            raise RuntimeError("a broken filter")
+        return True
+
+    @flow(task_runner=task_runner)
+    def my_flow():
+        future = work()
+        with suppress(RuntimeError):  # this thread may run the task while it waits
+            future.wait()
+        return future.wait().name
+
+    logger = logging.getLogger("riverrun.task_runs")
+    logger.addFilter(raising)
+    try:
+        # A sequential runner runs the task where it is called, and so the error comes there.
+        assert my_flow() == ("Crashed" if task_runner == "sequential" else "Completed")
+    finally:
+        logger.removeFilter(raising)

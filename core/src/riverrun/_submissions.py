@@ -292,6 +292,17 @@ class Submission(Attempts):
             self.stopped = False
             if self.home.observed is not None:
                 self.home.observed.task_run_state_changed(self.run, self.state, time.time())
+        again = None
+        try:
+            self._announce_retry(state, delay, loss)
+        finally:  # a log handler may raise; it is tried again all the same
+            if self.home.remote is not None:
+                self._call_back_dependents()
+            if not self._waits_after_all():
+                again = self._next_attempt(delay, in_place=in_place)
+        return again
+
+    def _announce_retry(self, state: State, delay: float, loss: str | None) -> None:
         if loss is not None:
             text = "Task run %r was lost in attempt %d and is run again (%s): %s"
             _logging.task_logger.warning(
@@ -303,10 +314,8 @@ class Submission(Attempts):
                 self.run.name, self.run.run_count - self._losses_allowed(), self._retries() + 1, delay,
                 state.message, extra=self.log_fields(),
             )  # fmt: skip
-        if self.home.remote is not None:
-            self._call_back_dependents()
-            if self._waits_after_all():
-                return None
+
+    def _next_attempt(self, delay: float, *, in_place: bool) -> float | None:
         if in_place:
             self.home.queued[self.run.number] = self
             return delay
