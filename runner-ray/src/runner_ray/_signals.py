@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOOK_EVERY = 0.002
-"""Seconds; for so long a SIGTERM may find Ray's handler, or none, while a session is opened or shut down."""
+"""Seconds; for so long a SIGTERM may find Ray's handler, or none, while a session is opened or shut down.
+
+Where Ray opens one, it keeps other threads from running in the middle of it: there it is longer, up to a second.
+"""
 
 
 @contextmanager
@@ -78,7 +81,7 @@ class _Handler:
             return int(now)
         if self._in_python is None:
             # Where Ctrl-C is ignored, as in the background of a shell. Python has just put it there, and Ray hardly
-            # in the same 20 ms.
+            # in the same moment.
             self._in_python = self._of_the_system(signal.SIGTERM)
         return self._in_python
 
