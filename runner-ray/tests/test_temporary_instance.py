@@ -319,7 +319,7 @@ def test_a_signal_while_an_instance_is_shut_down(run_script, wait_until, place, 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_just_before_an_instance_is_shut_down(run_script, place, times):
-    """It is shut down all the same, twice is as the process ends; and not by Ray, which would leave the folder."""
+    """After one, it is shut down there; after two, as the process ends, and not by Ray, who leaves the folder."""
     process = run_script(f"""
         import os
         from riverrun import flow
