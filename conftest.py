@@ -19,7 +19,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"]).pytest()
 
 FAILURES = "TESTS_THAT_FAILED"
-"""The environment variable with the file to which the names of failed tests are added, one JSON line for each run."""
+"""The environment variable with the file to which the names of failed tests are added, one JSON line for each."""
 SEED = "TESTS_SEED"
 """The environment variable with the first seed: pytest-xdist's processes have to agree on it."""
 
@@ -32,9 +32,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Draw the first seed, once for all processes that share the tests."""
+    """Draw the first seed, once for all processes that share the tests; keep a list of what fails."""
     if config.option.seed is None:
         config.option.seed = int(os.environ.setdefault(SEED, str(secrets.randbelow(1_000_000))))
+    if (file := os.environ.get(FAILURES)) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Failures(Path(file)))
+
+
+class _Failures:
+    """Adds what failed to the list from which nox makes the end of its output."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._add(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._add(report.nodeid)
+
+    def _add(self, test: str) -> None:
+        line = json.dumps({"session": os.environ.get("NOX_CURRENT_SESSION", ""), "test": test})
+        with self._file.open("a", encoding="utf-8") as failures:  # at once: pytest itself may be ended
+            failures.write(f"{line}\n")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,14 +70,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def rng(seed: int) -> random.Random:
     """Give a source of random numbers that the seed in the name of the test brings back."""
     return random.Random(seed)  # noqa: S311 - it draws lots
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Add what failed to the list from which nox makes the end of its output."""
-    file = None if hasattr(terminalreporter.config, "workerinput") else os.environ.get(FAILURES)
-    reports = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
-    if file and reports:
-        tests = list(dict.fromkeys(report.nodeid for report in reports))
-        line = json.dumps({"session": os.environ.get("NOX_CURRENT_SESSION", ""), "tests": tests})
-        with Path(file).open("a", encoding="utf-8") as failures:
-            failures.write(f"{line}\n")
