@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     StartScript = Callable[[str], subprocess.Popen[str]]  # the fixture in conftest.py
 
 # Python misses a signal that comes between its last look for signals and the call of the system that sleeps; from
-# 3.14 on it does not look after a call with keywords, such as the `print` before it. So these tasks sleep in short bits.
+# 3.14 on it does not look after a call with keywords, such as the `print` before it. So these tasks sleep in bits.
 
 
 def test_ctrl_c_in_a_task_ends_the_task_and_the_flow_at_once(start_script: StartScript):
