@@ -377,6 +377,26 @@ def test_a_signal_that_does_not_wake_the_main_thread_is_seen_all_the_same(gate, 
     assert not given_up, "it was seen before the task ended"
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system cannot choose the thread of a signal")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_signal_that_does_not_wake_the_event_loop_is_seen_all_the_same(gate, backend):
+    given_up = []
+
+    @task
+    def hold():
+        given_up.append(not gate.wait(20))
+
+    @flow(task_runner=ConcurrentTaskRunner())
+    async def interrupted():
+        future = hold()
+        threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+        await future
+
+    with pytest.raises(KeyboardInterrupt):
+        anyio.run(interrupted, backend=backend)
+    assert not given_up, "it was seen before the task ended"
+
+
 def test_a_running_task_that_could_not_be_cancelled_keeps_its_retries(gate):
     begun, attempts = threading.Event(), []
 

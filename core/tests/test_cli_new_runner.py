@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,16 @@ def test_the_project_names_its_entry_point_and_what_it_needs(command: Command, m
     assert project["name"] == "runner-batch"
     assert project["dependencies"] == ["core>=0.3,<0.4"]
     assert project["entry-points"] == {"riverrun.task_runners": {"batch": "runner_batch:BatchTaskRunner"}}
+
+
+def test_the_project_names_the_pythons_that_core_names_and_its_workflow_tests_on_each(command: Command):
+    command("new-runner", "batch")
+    project = tomllib.loads(Path("runner-batch/pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: 3."
+    named = [line for line in project["classifiers"] if line.startswith(prefix)]
+    assert named == [line for line in metadata("core").get_all("Classifier", []) if line.startswith(prefix)]
+    pythons = ", ".join(f'"{line.rpartition(" ")[2]}"' for line in named)
+    assert f"python: [{pythons}]\n" in Path("runner-batch/.github/workflows/tests.yml").read_text()
 
 
 @pytest.mark.parametrize(

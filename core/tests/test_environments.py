@@ -194,7 +194,8 @@ def test_a_worker_without_riverrun_is_an_error():
 def test_a_worker_that_lacks_a_part_of_riverrun_or_cannot_answer_is_an_error_with_what_it_said():
     part = ModuleNotFoundError("No module named 'riverrun.workers'", name="riverrun.workers")
     text = text_of({"a": part, "b": OSError(24, "Too many\nopen files")})
-    assert "\"No module named 'riverrun.workers'\")  a\n" in text
+    (row,) = [line for line in text.splitlines() if line.endswith("  a")]
+    assert "no answer: ModuleNotFoundError(\"No module named 'riverrun.workers'\"" in row  # Python 3.15 adds the name
     assert "no answer: OSError(24, 'Too many\\nopen files')" in text
 
 

@@ -393,7 +393,8 @@ def test_a_value_that_cannot_take_the_place_of_a_future_fails_that_run(task_runn
         return [repr(state) for state in states]
 
     first, second = passing()
-    assert first.startswith("Failed(message=\"Task run encountered an exception: TypeError: unhashable type: 'list'")
+    assert first.startswith('Failed(message="Task run encountered an exception: TypeError: ')
+    assert "unhashable type: 'list'" in first  # Python 3.14 puts words around it
     assert second == "Completed(message=None, type=COMPLETED)"
 
 

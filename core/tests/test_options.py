@@ -426,7 +426,7 @@ def test_the_example_in_the_contract_runs():
 
 def test_runners_with_plain_options_import_nothing_heavy():
     script = """
-import sys
+import logging, sys  # from Python 3.14 on, logging imports dataclasses
 before = {*sys.modules}
 from riverrun.abc import Concurrency, TaskRunner
 

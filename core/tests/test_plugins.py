@@ -579,7 +579,8 @@ def test_the_listing_loads_nothing_that_is_switched_off(ours: None, slurm: None,
 
 
 def run(script: str, path: object) -> set[str]:
-    prepare = f"import sys; sys.path.insert(0, {str(path)!r}); before = {{*sys.modules}}"
+    # From Python 3.14 on, logging imports dataclasses.
+    prepare = f"import logging, sys; sys.path.insert(0, {str(path)!r}); before = {{*sys.modules}}"
     command = f"{prepare}\n{script}\nprint(*{{*sys.modules}} - before)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", command], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ from riverrun._waits import LOOK_EVERY
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from contextvars import Context
 
     import trio
@@ -195,6 +195,27 @@ async def opened(loop: Loop) -> AsyncIterator[None]:
             yield
         finally:
             loop.nursery = None
+
+
+@contextmanager
+def looking_for_signals() -> Iterator[None]:
+    """Let asyncio's loop in the main thread miss no signal: it waits in slices, as `_waits` does. Trio sees to it."""
+    if threading.current_thread() is not threading.main_thread() or running_library() != "asyncio":
+        yield
+        return
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    next_look: list[asyncio.TimerHandle] = []
+
+    def look() -> None:
+        next_look[:] = [loop.call_later(LOOK_EVERY, look)]
+
+    look()
+    try:
+        yield
+    finally:
+        next_look[0].cancel()
 
 
 def forget_library() -> None:

@@ -7,7 +7,7 @@ everything is stopped first.
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Final
 
 from riverrun import _async, _inputs, _plugins, _timers
@@ -133,7 +133,10 @@ def _stop_after(flow_run: FlowRun, error: BaseException) -> None:
 async def run_async(flow_run: FlowRun) -> State:
     """Run a flow whose function is async, on the running loop. Raises as `run_sync` does."""
     interrupt: BaseException | None = None
-    with signals_noted() as signals:
+    # Once for a loop: a subflow run is on that of its parent, unless the parent has none.
+    has_loop = flow_run.parent is not None and flow_run.parent.loop is not None
+    looking = nullcontext() if has_loop else _async.looking_for_signals()
+    with signals_noted() as signals, looking:
         try:
             state = await _run_async(flow_run)
         except Exception as error:  # noqa: BLE001 - it becomes the state
