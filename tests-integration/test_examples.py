@@ -1,7 +1,7 @@
 """The examples print what their README says, on every task runner that is installed.
 
-By default each runs once, as its README shows it, and the census of the whole standard library on the light runners;
-all of them as scripts, too, and that census on every runner, are for `stress`.
+By default each runs once, as its README shows it, and the census on every runner, but only once of all of the standard
+library. That on every runner, and the others as scripts, too, are for `stress`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,6 @@ SCRIPTS = rarely(
     [path.name for path in sorted(EXAMPLES.glob("*.py")) if "census" not in path.name],
     lambda name: name.startswith(("dask_", "ray_")),  # these start clusters
 )
-# The script takes the census on the sequential runner; on a cluster it is two thousand calls.
-WHOLE_CENSUS = rarely(RUNNERS, lambda runner: runner != "concurrent")
 
 pytestmark = pytest.mark.timeout(2 * LIMIT + 60)
 
@@ -186,7 +184,8 @@ def test_an_example_runs_as_a_script(script: str):
 # -- the census
 
 
-@pytest.mark.parametrize("runner", WHOLE_CENSUS)
+@pytest.mark.stress
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_the_census_of_the_standard_library_is_the_same_on_every_runner(riverrun: Riverrun, report: str, runner: str):
     done = riverrun(*["run", "examples/stdlib_census.py:census", "--log-level", "ERROR", "--runner"], runner)
     assert (done.returncode, done.stderr) == (0, "")
