@@ -28,14 +28,14 @@ LIMIT = 1500
 """How long one command may take, in seconds: a limit against hangs."""
 # What a runner of another kind is most likely to get wrong: its start and end, what travels, and workers that die.
 SELECTED = [
-    "starts_once_and_stops_once",
-    "no_thread_no_process_and_no_listening_socket_is_left_by_a_flow_run_that",
+    "starts_once_and_stops_once_for_a_flow_run_that[fails]",
+    "no_listening_socket_is_left_by_a_flow_run_that[is_interrupted]",
     "tasks_run_in_the_processes_that_the_runner_declares",
-    "sync_and_async_tasks_run_in_an_async_flow",
+    "sync_and_async_tasks_run_in_an_async_flow[asyncio]",
     "a_failure_goes_through_a_chain",
     "a_map_over_a_map",
     "a_result_that_cannot_travel",
-    "log_records_reach_the_process_of_the_flow",
+    "log_records_reach_the_process_of_the_flow_from_a_task_that[completes]",
     "a_run_that_waits_for_a_worker_can_be_cancelled",
     "a_run_that_is_lost_with_its_worker_is_crashed",
     "no_run_hangs_when_a_worker_dies",
