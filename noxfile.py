@@ -315,7 +315,8 @@ def lowest(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def integration(session: nox.Session) -> None:
     """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
-    install(session, *TEST, *EDITABLE, *UV, *TWINE, *VERSIONS, *XDIST)
+    # With pip, also where nox installs with uv: some tests are about what people do with it, and uv cannot download.
+    install(session, *TEST, *EDITABLE, *UV, "pip>=24", *TWINE, *VERSIONS, *XDIST)
     session.run("twine", "check", "--strict", *(str(file) for file in sorted(DIST.iterdir())))
     # A folder from which `pip install --no-index` can install Riverrun with all that it needs.
     wheelhouse = Path(session.virtualenv.location, "wheelhouse").resolve()

@@ -41,7 +41,7 @@ def crowded(sizes: Sizes) -> list[Figure]:
         folder = Path(name)
         (folder / "hello.py").write_text(HELLO, encoding="utf-8")
         (folder / "good.py").write_text(HELLO.replace('"sequential"', '"good"'), encoding="utf-8")
-        compiled = compiled_in(folder / "compiled")
+        compiled = compiled_in(folder / "compiled", sizes)
         clean, among = environment(folder / "clean"), environment(folder / "crowded")
         crowd(site_packages(folder / "crowded"), sizes.distributions)
         for one in ("clean", "crowded"):

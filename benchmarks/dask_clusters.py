@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -54,20 +56,39 @@ def nothing(_: object = None) -> None:
 
 
 @contextmanager
-def cluster() -> Iterator[tuple[Any, Callable[..., Any]]]:
-    """Start a default LocalCluster; give a client, and a decorator for flows that run on the same cluster."""
-    from distributed import Client, LocalCluster
+def cluster(sizes: Sizes) -> Iterator[tuple[Any, Callable[..., Any]]]:
+    """Give a client of a default LocalCluster, and a decorator for flows that run on the same cluster.
+
+    It is started for this benchmark; with one round alone, for all that use one.
+    """
     from riverrun.task_runners import DaskTaskRunner
 
-    with LocalCluster(dashboard_address="127.0.0.1:0") as started, Client(started) as client:
-        yield client, flow(task_runner=DaskTaskRunner(cluster=started))
+    with started() if sizes.rounds > 1 else nullcontext(started_for_all()) as client:
+        yield client, flow(task_runner=DaskTaskRunner(cluster=client.cluster))
+
+
+@contextmanager
+def started() -> Iterator[Any]:
+    """Start a default LocalCluster; give a client."""
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+        yield client
+
+
+@cache
+def started_for_all() -> Any:
+    """Start one that is closed at the end of this process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(started())
 
 
 def dask_tasks(sizes: Sizes) -> list[Figure]:
     """No-op tasks on a Dask cluster, one call each; beside `client.submit` each and one `gather`."""
     count = sizes.dask_tasks
     noop = task(nothing)
-    with cluster() as (client, on_the_cluster):
+    with cluster(sizes) as (client, on_the_cluster):
 
         @on_the_cluster
         def ours() -> None:
@@ -87,7 +108,7 @@ def dask_chains(sizes: Sizes) -> list[Figure]:
     chains, links = sizes.dask_chains
     count = chains * links
     noop = task(nothing)
-    with cluster() as (client, on_the_cluster):
+    with cluster(sizes) as (client, on_the_cluster):
 
         @on_the_cluster
         def ours() -> None:
@@ -123,7 +144,7 @@ def dask_kept(sizes: Sizes) -> list[Figure]:
             float(python(script, "dask-kept", count, folder=HERE)),
             float(python(script, "raw-dask-kept", count, folder=HERE)),
         )
-        for _ in range(max(2, sizes.rounds // 2))
+        for _ in range(sizes.few_rounds)
     ]
     ours, raw = [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
     what = f"memory kept of each finished task run, {sizes.dask_kept:,} of them, Dask"
@@ -187,7 +208,7 @@ def dask_scheduler(sizes: Sizes) -> list[Figure]:
             return (status("VmRSS", scheduler) - before) / 1e6
 
     what = f"growth of a Dask scheduler, {flow_runs} flow runs of {count:,} no-op tasks"
-    pairs = [(grown(ours), grown(raw)) for _ in range(2)]
+    pairs = [(grown(ours), grown(raw)) for _ in range(min(2, sizes.rounds))]
     mine, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return [Figure("dask-scheduler", what, "MB", mine, theirs, "value", 20.0, strictly=True)]
 
@@ -198,13 +219,13 @@ def dask_starting(sizes: Sizes) -> list[Figure]:
         folder = Path(name)
         (folder / "ours.py").write_text(FLOW, encoding="utf-8")
         (folder / "raw.py").write_text(RAW, encoding="utf-8")
-        compiled = compiled_in(folder / "compiled")
+        compiled = compiled_in(folder / "compiled", sizes)
         times = in_turn(
             {
                 script: lambda script=script: python(f"{script}.py", folder=folder, environment=compiled)
                 for script in ("ours", "raw")
             },
-            max(2, sizes.process_rounds // 3),
+            sizes.few_process_rounds,
         )
     ms = {contender: [time * 1e3 for time in taken] for contender, taken in times.items()}
     what = "a process with a one-task flow, temporary Dask cluster"

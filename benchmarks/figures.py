@@ -34,6 +34,16 @@ class Sizes:
     ray_chains: tuple[int, int]
     ray_kept: int
 
+    @property
+    def few_rounds(self) -> int:
+        """How often what takes long is measured: half as often, yet twice if anything is."""
+        return min(self.rounds, max(2, self.rounds // 2))
+
+    @property
+    def few_process_rounds(self) -> int:
+        """How often a process that takes long is started: a third as often, yet twice if anything is."""
+        return min(self.process_rounds, max(2, self.process_rounds // 3))
+
     def with_rounds(self, rounds: int) -> Sizes:
         """Give the same counts, each taken so many times."""
         return replace(self, rounds=rounds, process_rounds=rounds)
@@ -73,11 +83,11 @@ QUICK = Sizes(
     values=20,
     dask_tasks=200,
     dask_chains=(2, 20),
-    dask_kept=2_000,
+    dask_kept=1_000,
     dask_flow_runs=(2, 100),
     ray_tasks=200,
     ray_chains=(2, 20),
-    ray_kept=2_000,
+    ray_kept=1_000,
 )
 
 

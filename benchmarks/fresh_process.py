@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 WARM_UP = 2_000
+"""How many tasks run before the first reading; no more than are measured, where these are few."""
 BATCH = 1_000
 SIZE = 10_000_000
 
@@ -70,7 +71,7 @@ def run_and_drop(count: int) -> None:
 @flow
 def kept(count: int) -> float:
     """Measure what one finished task run leaves behind while its flow goes on."""
-    run_and_drop(WARM_UP)
+    run_and_drop(min(WARM_UP, count))
     gc.collect()
     before = status("VmRSS")
     run_and_drop(count)
@@ -112,7 +113,7 @@ def raw_dask_kept(count: int) -> float:
     from distributed import Client, wait
 
     with dask_cluster() as cluster, Client(cluster) as client:
-        wait(client.map(nothing.fn, [None] * WARM_UP, pure=False))
+        wait(client.map(nothing.fn, [None] * min(WARM_UP, count), pure=False))
         gc.collect()
         before = status("VmRSS")
         futures = client.map(nothing.fn, [None] * count, pure=False)
@@ -145,7 +146,7 @@ def raw_ray_kept(count: int) -> float:
     """Measure what the reference of one finished task keeps in this process, when it was fetched."""
     with ray_instance() as ray:
         remote = ray.remote(nothing.fn)
-        ray.get([remote.remote() for _ in range(WARM_UP)])
+        ray.get([remote.remote() for _ in range(min(WARM_UP, count))])
         gc.collect()
         before = status("VmRSS")
         references = []

@@ -33,7 +33,7 @@ def starting(sizes: Sizes) -> list[Figure]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "hello.py").write_text(HELLO, encoding="utf-8")
-        compiled = compiled_in(folder / "compiled")
+        compiled = compiled_in(folder / "compiled", sizes)
         times = in_turn(
             {
                 "pass": lambda: python("-c", "pass", folder=folder, environment=compiled),
@@ -52,9 +52,12 @@ def starting(sizes: Sizes) -> list[Figure]:
     ]
 
 
-def compiled_in(folder: Path) -> dict[str, str]:
+def compiled_in(folder: Path, sizes: Sizes) -> dict[str, str]:
     """Have processes find all modules compiled, as an installer leaves them: the round that warms up compiles them.
 
-    Without this, a source tree whose compiled files may not be written would be compiled anew in each process.
+    Without this, a source tree whose compiled files may not be written would be compiled anew in each process. One
+    round alone, which nothing warms up, takes the modules as it finds them.
     """
+    if sizes.process_rounds == 1:
+        return {}
     return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}

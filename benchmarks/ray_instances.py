@@ -51,23 +51,28 @@ def nothing(_: object = None) -> None:
 
 
 @contextmanager
-def instance() -> Iterator[tuple[Any, Callable[..., Any]]]:
-    """Start an instance; give Ray, and a decorator for flows that run on the same instance."""
+def instance(sizes: Sizes) -> Iterator[tuple[Any, Callable[..., Any]]]:
+    """Give Ray, on an instance, and a decorator for flows that run on the same instance.
+
+    It is started for this benchmark; with one round alone, for all that use one, and Ray ends it with this process.
+    """
     import ray
     from riverrun.task_runners import RayTaskRunner
 
-    ray.init("local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    if not ray.is_initialized():
+        ray.init("local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
         yield ray, flow(task_runner=RayTaskRunner())
     finally:
-        ray.shutdown()
+        if sizes.rounds > 1:
+            ray.shutdown()
 
 
 def ray_tasks(sizes: Sizes) -> list[Figure]:
     """No-op tasks on Ray, one call each; beside `.remote()` each and one `ray.get` of the list."""
     count = sizes.ray_tasks
     noop = task(nothing)
-    with instance() as (ray, on_ray):
+    with instance(sizes) as (ray, on_ray):
         remote = ray.remote(nothing)
 
         @on_ray
@@ -88,7 +93,7 @@ def ray_chains(sizes: Sizes) -> list[Figure]:
     chains, links = sizes.ray_chains
     count = chains * links
     noop = task(nothing)
-    with instance() as (ray, on_ray):
+    with instance(sizes) as (ray, on_ray):
         remote = ray.remote(nothing)
 
         @on_ray
@@ -125,7 +130,7 @@ def ray_kept(sizes: Sizes) -> list[Figure]:
             float(python(script, "ray-kept", count, folder=HERE)),
             float(python(script, "raw-ray-kept", count, folder=HERE)),
         )
-        for _ in range(max(2, sizes.rounds // 2))
+        for _ in range(sizes.few_rounds)
     ]
     ours, raw = [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
     what = f"memory kept of each finished task run, {sizes.ray_kept:,} of them, Ray"
@@ -138,13 +143,13 @@ def ray_starting(sizes: Sizes) -> list[Figure]:
         folder = Path(name)
         (folder / "ours.py").write_text(FLOW, encoding="utf-8")
         (folder / "raw.py").write_text(RAW, encoding="utf-8")
-        compiled = compiled_in(folder / "compiled")
+        compiled = compiled_in(folder / "compiled", sizes)
         times = in_turn(
             {
                 script: lambda script=script: python(f"{script}.py", folder=folder, environment=compiled)
                 for script in ("ours", "raw")
             },
-            max(2, sizes.process_rounds // 3),
+            sizes.few_process_rounds,
         )
     ms = {contender: [time * 1e3 for time in taken] for contender, taken in times.items()}
     what = "a process with a one-task flow, temporary Ray instance"

@@ -26,10 +26,14 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time each contender once a round, in seconds; one more round before, which is not counted, warms them up."""
+    """Time each contender once a round, in seconds; one more round before, which is not counted, warms them up.
+
+    One round alone is there to show that it works, and has nothing before it.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for run in contenders.values():
-        run()
+    if rounds > 1:
+        for run in contenders.values():
+            run()
     for _ in range(rounds):
         for name, run in contenders.items():
             times[name].append(seconds(run))

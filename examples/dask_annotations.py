@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import dask
 from riverrun import flow, task
 from riverrun.task_runners import DaskTaskRunner
 
+THREE = 3
+
 
 @task
-def open_doors(seconds: float) -> float:
+def open_doors(all_there: str) -> float:
     """Let them wait until all are there; say when the first was let in."""
-    time.sleep(seconds)
+    while not Path(all_there).exists():
+        time.sleep(0.1)
     return time.monotonic()
 
 
@@ -26,20 +31,25 @@ def treat(patient: str, opened: float) -> tuple[float, str]:
 @flow(task_runner=DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1}))
 def emergency_room() -> None:
     """Treat patients by priority, not as they came: the larger number goes first."""
-    opened = open_doors(1)
-    treated = []
-    for patient, priority in [("a cough", 0), ("a sprain", 10), ("a heart attack", 100), ("a broken arm", 20)]:
-        with dask.annotate(priority=priority):
-            treated.append(treat(patient, opened))
-    for number, (_, patient) in enumerate(sorted(future.result() for future in treated), start=1):
-        print(f"{number}. {patient}")
+    with tempfile.TemporaryDirectory() as folder:
+        all_there = Path(folder, "all there")
+        opened = open_doors(str(all_there))
+        treated = []
+        for patient, priority in [("a cough", 0), ("a sprain", 10), ("a heart attack", 100), ("a broken arm", 20)]:
+            with dask.annotate(priority=priority):
+                treated.append(treat(patient, opened))
+        all_there.touch()
+        for number, (_, patient) in enumerate(sorted(future.result() for future in treated), start=1):
+            print(f"{number}. {patient}")
 
 
 @task
-def hold(seconds: float) -> tuple[float, float]:
-    """Use something that there is one of; say from when to when."""
+def hold(folder: str, seconds: float) -> tuple[float, float]:
+    """Use something until three have used it, or for so long; say from when to when."""
     began = time.monotonic()
-    time.sleep(seconds)
+    tempfile.mkdtemp(dir=folder)
+    while len([*Path(folder).iterdir()]) < THREE and time.monotonic() < began + seconds:
+        time.sleep(0.01)
     return began, time.monotonic()
 
 
@@ -51,11 +61,13 @@ def hold(seconds: float) -> tuple[float, float]:
 )
 def one_process() -> None:
     """Run three tasks that need a `process` each: there are threads for all of them, and one process."""
-    free = hold.map([0.5] * 3)
-    print(f"Without resources, {together(free.result())} of 3 ran at the same time.")
-    with dask.annotate(resources={"process": 1}):
-        bound = hold.map([0.5] * 3)
-    print(f"With one process for all, {together(bound.result())} of 3 ran at the same time.")
+    with tempfile.TemporaryDirectory() as folder:
+        free = hold.map([folder] * THREE, seconds=60)
+        print(f"Without resources, {together(free.result())} of 3 ran at the same time.")
+    with tempfile.TemporaryDirectory() as folder:
+        with dask.annotate(resources={"process": 1}):
+            bound = hold.map([folder] * THREE, seconds=0.5)
+        print(f"With one process for all, {together(bound.result())} of 3 ran at the same time.")
 
 
 def together(spans: list[tuple[float, float]]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/pyproject.toml"))
+LIMIT = 120
+"""How long one command may take, in seconds: a limit against hangs."""
 
 
 class Ended(NamedTuple):
@@ -25,24 +28,37 @@ class Versions(Protocol):
     def __call__(self, *words: str) -> Ended: ...
 
 
-@pytest.fixture
-def versions(tmp_path: Path) -> Versions:
-    """Give the command, to be called in a folder with a copy of each package's `pyproject.toml` and changelog."""
+@pytest.fixture(scope="session")
+def at_7_1_0(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a copy of each package's `pyproject.toml` and changelog, moved to a version of its own.
+
+    From there on, the tests do not depend on the version that the packages have today.
+    """
+    folder = tmp_path_factory.mktemp("versions")
     for package in PACKAGES:
-        (tmp_path / package).mkdir()
+        (folder / package).mkdir()
         for name in ("pyproject.toml", "CHANGELOG.md"):
-            shutil.copy(ROOT / package / name, tmp_path / package)
-    # From here on, the tests do not depend on the version that the packages have today.
-    command = [sys.executable, str(ROOT / "scripts" / "versions.py")]
+            shutil.copy(ROOT / package / name, folder / package)
+    command = [sys.executable, str(ROOT / "scripts" / "versions.py"), "bump", "7.1.0", *PACKAGES]
+    moved = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (moved.returncode, moved.stderr) == (0, "")
+    return folder
+
+
+@pytest.fixture
+def versions(
+    at_7_1_0: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Versions:
+    """Give the command, to be called in a folder of this test, with packages at 7.1.0: all of it but the process."""
+    shutil.copytree(at_7_1_0, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
 
     def versions(*words: str) -> Ended:
-        done = subprocess.run(
-            [*command, *words, *PACKAGES], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        monkeypatch.setattr(sys, "argv", ["versions.py", *words, *PACKAGES])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "scripts" / "versions.py"), run_name="__main__")
+        return Ended(ended.value.code, *capsys.readouterr())
 
-    moved = versions("bump", "7.1.0")
-    assert moved.status == 0, moved.err
     return versions
 
 
@@ -54,7 +70,7 @@ def changed(file: Path, old: str, new: str) -> None:
 
 def test_the_packages_of_this_repository_fit_together():
     command = [sys.executable, "scripts/versions.py", "check", *PACKAGES]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -39,7 +39,7 @@ def project(tmp_path: Path, runner_source: Callable[..., str]) -> Path:
 
 
 def test_an_editable_install(environment: Environment, project: Path, clean_start_up: StartUp):
-    environment.install("--no-build-isolation", "--editable", project)
+    environment.pip("install", "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(project))
     environment.runs_on("mine")
     (row,) = environment.listed("mine")
     assert row == ("mine", "runner_mine:MineTaskRunner", "runner-mine", "0.1.dev0", "concurrent", "")
