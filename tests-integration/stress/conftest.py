@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     import psutil
 
-LIMIT = 150
-"""Seconds after which a program hangs; on a busy machine an instance of Ray takes a third of it to start and end."""
+LIMIT = 400
+"""Seconds after which a program hangs; on a busy machine one that starts and ends an instance of Ray takes 40."""
 GONE_WITHIN = 60
 """Seconds after which a process that is still there, after its program has ended, has been left behind."""
-LOOK_EVERY = 0.005
+LOOK_EVERY = 0.001
 """Seconds between two looks at a program."""
 PROGRAMS = Path(__file__).parent / "programs"
 LOAD = "STRESS_LOAD"

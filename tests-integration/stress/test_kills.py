@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.stress,
-    pytest.mark.timeout(900),  # what is waited for has limits of its own
+    pytest.mark.timeout(1800),  # what is waited for has limits of its own
     pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGKILL"),
 ]
 

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.stress,
-    pytest.mark.timeout(900),  # the program has a limit of its own
+    pytest.mark.timeout(1800),  # the program has a limit of its own
 ]
 
 RUNNERS = ["sequential", "concurrent", "dask-processes", "dask-threads", "ray"]

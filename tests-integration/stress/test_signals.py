@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.stress,
-    pytest.mark.timeout(900),  # an undisturbed run and a disturbed one, each with limits of its own
+    pytest.mark.timeout(1800),  # an undisturbed run and a disturbed one, each with limits of its own
     pytest.mark.skipif(sys.platform == "win32", reason="there it has neither process groups nor these signals"),
 ]
 
