@@ -76,7 +76,7 @@ class Program:
     """A program as a process of its own, with folders of its own for temporary files and for the marks it leaves."""
 
     def __init__(self, name: str, runner: str, seed: int, *arguments: str) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="rr-", dir="/tmp"))
+        self.place = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
         self.temporary, self.folder = self.place / "t", self.place / "marks"
         self.temporary.mkdir()
         self.folder.mkdir()
