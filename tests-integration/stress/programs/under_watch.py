@@ -21,6 +21,10 @@ TWO_THREADS = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "das
 START_TIMEOUT = 120
 """Seconds; others want the processors, too."""
 
+ENDS_WITHIN = 900
+"""Seconds; longer than any test waits: it is for a program whose test is gone."""
+
+faulthandler.dump_traceback_later(ENDS_WITHIN, exit=True)
 faulthandler.register(signal.SIGUSR1, all_threads=True)  # how a test asks one that hangs where it is
 
 
