@@ -468,3 +468,32 @@ def test_sigterm_in_the_code_of_an_event_loop_is_raised_by_a_callback():
     assert seen == ["not raised here", "what was in the queue before"]
     with pytest.raises(Terminated):
         handler(signal.SIGTERM, SimpleNamespace(f_globals=vars(asyncio.base_events)))  # no loop is running
+
+
+def test_a_process_ends_although_what_signals_cut_off_is_closed_as_python_exits(tmp_path):
+    # Two SIGTERM leave the coroutine of an async flow as it is, where the second one comes while asyncio cancels what
+    # is left. It is closed when there are no threads any more, and waited for that of the timers for ever.
+    script = tmp_path / "script.py"
+    script.write_text(
+        dedent("""
+            from riverrun._timers import Timers
+
+            def cut_off(timers):
+                timers.call_later(600, print)
+                try:
+                    yield
+                finally:
+                    timers.stop()
+                    print("closed")
+
+            kept = cut_off(Timers())
+            next(kept)
+        """)
+    )
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        output, errors = process.communicate(timeout=25)
+    finally:
+        process.kill()
+    assert output == "closed\n", errors
+    assert process.returncode == 0

@@ -121,3 +121,34 @@ def test_a_sync_task_in_the_main_thread_is_interrupted_at_its_time_limit(start_s
         "TimedOut(message='Task run exceeded timeout of 0.2 seconds', type=FAILED)",
         "went on",
     ], errors
+
+
+def test_sigterm_between_two_tasks_of_an_async_flow_leaves_nothing_of_ours_on_stderr(start_script: StartScript):
+    process = start_script("""
+        import asyncio, os, signal
+        import anyio
+        from riverrun import flow, task
+
+        sleep = anyio.sleep
+
+        async def sleep_at_sigterm(seconds):
+            print("between two tasks", flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await sleep(seconds)
+
+        @task
+        def nothing():
+            anyio.sleep = sleep_at_sigterm
+
+        @flow(task_runner="sequential")
+        async def two():
+            nothing()
+            await nothing()
+
+        asyncio.run(two())
+    """)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert output == "between two tasks\n"
+    assert "never retrieved" not in errors
+    assert "Traceback" not in errors

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 import traceback
+from contextvars import copy_context
 
 import anyio
 import anyio.lowlevel
@@ -12,6 +13,8 @@ from riverrun import Task, TaskRunnerOptionError, flow, task
 from riverrun.task_runners import SequentialTaskRunner
 
 LIBRARIES = ["asyncio", "trio"]
+LIMIT = 30
+"""How long anything may take before it counts as a hang, in seconds."""
 
 
 def test_tasks_run_one_after_the_other_in_the_order_of_the_calls():
@@ -192,6 +195,32 @@ def test_a_sync_flow_works_where_a_loop_is_running_as_in_a_notebook():
         return cell()
 
     assert asyncio.run(notebook()) == 10
+
+
+def test_two_threads_of_a_flow_may_run_async_tasks_at_the_same_time():
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    @task
+    async def held():
+        has_begun.set()
+        return await asyncio.to_thread(may_end.wait, LIMIT)
+
+    @task
+    async def beside():
+        return "beside"
+
+    @flow(task_runner="sequential")
+    def two_threads():
+        futures = []
+        thread = threading.Thread(target=copy_context().run, args=[lambda: futures.append(held())])
+        thread.start()
+        assert has_begun.wait(LIMIT)
+        futures.append(beside())
+        may_end.set()
+        thread.join()
+        return [future.result() for future in futures]
+
+    assert two_threads() == ["beside", True]
 
 
 def test_the_traceback_of_a_failure_begins_and_ends_in_user_code():

@@ -26,6 +26,7 @@ from riverrun._signals import interrupts_raised
 from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, RemoteTaskExecutor, ReplacingTaskExecutor
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from concurrent.futures import Future
 
@@ -188,7 +189,9 @@ class _Line:
     def _start(self) -> None:
         if not self._serving:
             self._serving = True
-            self._loop.start(self._serve, copy_context())
+            serving = self._loop.start(self._serve, copy_context())
+            if serving is not None:  # with trio, the nursery looks at how it has ended
+                serving.add_done_callback(_look_at)
 
     async def _serve(self) -> None:
         import anyio
@@ -227,3 +230,10 @@ class _Line:
 
         self._loop.start(body, job.context)
         await waiter.wait()
+
+
+def _look_at(ended: asyncio.Task[object]) -> None:
+    """Look at how a task has ended, or asyncio prints what a signal raised in it, although the caller has it."""
+    error = None if ended.cancelled() else ended.exception()
+    if isinstance(error, Exception):
+        raise error  # to the loop, which tells of it

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ class Timers:
 
     def stop(self) -> None:
         """Forget what has not been called, and end the thread."""
+        if sys.is_finalizing():
+            # What a signal has kept from its end is closed as Python exits: the thread is gone by then, and not ended.
+            return
         with self._changed:
             self._stopped = True
             self._heap.clear()

@@ -53,6 +53,7 @@ class SequentialTaskExecutor:
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
+        self._in_use = threading.Lock()
 
     def submit(self, call: Callable[[], Any], /) -> Future[Any]:
         """Run a call, and give a future that is done."""
@@ -73,16 +74,27 @@ class SequentialTaskExecutor:
     def _run(self, job: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
         import asyncio
 
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        loop = self._runner.get_loop()
-        # Not Runner.run(): that turns Ctrl-C into a cancellation, which would be the task's and not the flow's.
-        loop.run_until_complete(loop.create_task(job(), context=context))
+        if not self._in_use.acquire(blocking=False):
+            # Another thread of the flow runs a task on the loop just now, and a loop runs in one thread at a time.
+            with asyncio.Runner() as own:
+                _run_on(own.get_loop(), job, context)
+            return
+        try:
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+            _run_on(self._runner.get_loop(), job, context)
+        finally:
+            self._in_use.release()
 
     def close(self) -> None:
         """Close the event loop, if there is one."""
         if self._runner is not None:
             _where_no_loop_runs(self._runner.close)
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, job: Callable[[], Coroutine[Any, Any, object]], context: Context) -> None:
+    # Not Runner.run(): that turns Ctrl-C into a cancellation, which would be the task's and not the flow's.
+    loop.run_until_complete(loop.create_task(job(), context=context))
 
 
 def _where_no_loop_runs(function: Callable[[], object]) -> None:
