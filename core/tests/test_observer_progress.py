@@ -16,8 +16,6 @@ from textwrap import dedent
 import pytest
 from riverrun import observers
 
-pytestmark = pytest.mark.timeout(90)
-
 FLOW = dedent("""
     import sys, threading
     from riverrun import flow, task

@@ -24,7 +24,6 @@ from riverrun.workers import Parcel, checked_ship, pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.timeout(60)
 
 PACKAGE = {
     "parcelpkg/__init__.py": "VERSION = 1\n",
@@ -84,7 +83,7 @@ def worker(tmp_path: Path) -> Callable[..., str]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=60,
             cwd=elsewhere,
             env={**os.environ, "TMPDIR": str(tmp_path)},
         )
@@ -494,7 +493,7 @@ def test_processes_and_threads_of_one_host_unpack_at_the_same_time(tree, tmp_pat
         for process in processes:
             process.stdin.write("go\n")
             process.stdin.flush()
-        assert [process.communicate(timeout=30)[0] for process in processes] == ["1770\n"] * 3
+        assert [process.communicate(timeout=60)[0] for process in processes] == ["1770\n"] * 3
     finally:
         for process in processes:
             process.kill()
