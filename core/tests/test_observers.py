@@ -737,7 +737,7 @@ def test_one_that_hangs_is_given_up_after_a_while(caplog, monkeypatch):
 
 
 def test_one_that_hangs_at_the_start_does_not_keep_the_flow_from_running(monkeypatch):
-    monkeypatch.setattr(_listeners, "PATIENCE", 1)
+    monkeypatch.setattr(_listeners, "PATIENCE", 0.2)
     free = threading.Event()
 
     class Hangs:
