@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -197,6 +198,7 @@ def test_nothing_is_written_unless_a_task_asks_for_it(task_runner, cached_task, 
     assert not home.exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="looks at the rights of files as POSIX has them")
 def test_a_persisted_value_is_in_a_file_that_only_its_owner_can_read(task_runner, cached_task, home: Path):
     cached, calls = cached_task(persist_result=True)
     assert run(task_runner, cached, 1) == [("Completed", 2)]
@@ -254,6 +256,7 @@ def test_a_value_that_cannot_be_written_is_a_warning_and_the_run_goes_on(task_ru
     assert warnings[-1].startswith(f"The result of task run 'double-{cached.short_hash}-0' is not persisted: ")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="looks at the rights of files as POSIX has them")
 def test_a_value_in_a_home_that_others_can_write_to_is_in_a_folder_of_the_owners(task_runner, cached_task, home):
     home.mkdir()
     home.chmod(0o777)

@@ -293,6 +293,7 @@ def test_runs_that_cannot_be_stopped_take_a_final_state_when_the_flow_is_interru
     assert not kept[1].state.is_completed()
 
 
+signals_are_sent = pytest.mark.skipif(os.name != "posix", reason="sends signals to other processes")
 SCRIPT = """
     import sys, threading, time
     from riverrun import flow, task
@@ -335,18 +336,21 @@ def interrupted(tmp_path, number, *, times=1):
     return process.returncode, errors
 
 
+@signals_are_sent
 def test_ctrl_c_once_ends_the_process_soon(tmp_path):
     status, errors = interrupted(tmp_path, signal.SIGINT)
     assert status == -signal.SIGINT  # how Python ends by itself; a shell calls that 130
     assert "KeyboardInterrupt" in errors
 
 
+@signals_are_sent
 def test_sigterm_ends_the_process_soon_with_143(tmp_path):
     status, errors = interrupted(tmp_path, signal.SIGTERM)
     assert status == 143
     assert "Crashed(message='Flow run was interrupted: Terminated.', type=CRASHED)" in errors
 
 
+@signals_are_sent
 def test_ctrl_c_twice_ends_the_process_at_once(tmp_path):
     status, _ = interrupted(tmp_path, signal.SIGINT, times=2)
     assert status == -signal.SIGINT  # how Python ends by itself; a shell calls that 130
@@ -434,6 +438,7 @@ SPINNING = """
 """
 
 
+@signals_are_sent
 @pytest.mark.parametrize("time_of_trying", range(4))
 def test_sigterm_ends_an_async_flow_whose_loop_is_at_work(tmp_path, time_of_trying):
     # The loop is mostly between taking a callback from its queue and running it: 5 of 12 such flows never ended.

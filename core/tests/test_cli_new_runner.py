@@ -35,7 +35,7 @@ def test_a_package_is_written(command: Command):
         "",
     )
     assert os.listdir() == ["runner-my-batch"]  # noqa: PTH208
-    assert sorted(str(path) for path in Path("runner-my-batch").rglob("*") if path.is_file()) == [
+    assert sorted(path.as_posix() for path in Path("runner-my-batch").rglob("*") if path.is_file()) == [
         "runner-my-batch/.github/workflows/tests.yml",
         "runner-my-batch/.gitignore",
         "runner-my-batch/LICENSE",

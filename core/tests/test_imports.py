@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 import subprocess
 import sys
@@ -80,7 +81,9 @@ def test_nothing_is_written_to_the_home_directory(tmp_path):
     )
     home = tmp_path / "home"
     home.mkdir()
-    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    environment = {"HOME": str(home), "USERPROFILE": str(home), "PATH": os.defpath}
+    if "SYSTEMROOT" in os.environ:  # without it, no Python starts on Windows
+        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
     command = [sys.executable, "-c", code]
     subprocess.run(command, check=True, env=environment, capture_output=True, timeout=60, cwd=tmp_path)
     assert [path.name for path in home.iterdir()] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import pty
 import re
 import select
 import subprocess
@@ -15,6 +14,8 @@ from textwrap import dedent
 
 import pytest
 from riverrun import observers
+
+pty = pytest.importorskip("pty", reason="this system has no terminals of that kind")
 
 FLOW = dedent("""
     import sys, threading

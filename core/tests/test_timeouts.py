@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.timeout(120, method="thread"), pytest.mark.usefixtures
 
 LIMIT = 30
 """How long anything may take before it counts as a hang, in seconds."""
+HANGS = LIMIT if hasattr(signal, "SIGALRM") else 1
+"""For how long a body hangs that nobody ends, in seconds; where no signal can interrupt it, a flow waits that long."""
 TRIES = 50
 """So many retries that one attempt is in time, however busy the machine."""
 TASK_TIMED_OUT = "TimedOut(message='Task run exceeded timeout of 0.05 seconds', type=FAILED)"
@@ -40,7 +42,7 @@ def add(a: int, b: int = 1) -> int:
 def test_a_sync_task_that_takes_too_long_has_timed_out_at_its_deadline(task_runner, gate):
     @task(timeout_seconds=0.05)
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner=task_runner)
     def my_flow():
@@ -86,7 +88,7 @@ def test_an_async_task_that_takes_too_long_is_cancelled_at_its_deadline(run_asyn
 def test_a_sync_task_in_an_async_flow_has_timed_out_at_its_deadline(run_async, gate):
     @task(timeout_seconds=0.05)
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner="concurrent")
     async def my_flow():
@@ -142,7 +144,7 @@ def test_the_late_result_of_a_run_that_timed_out_is_dropped(gate):
 
     @task(timeout_seconds=0.05, on_completion=[lambda *_: late.set()])
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
         late.set()
         return "late"
 
@@ -161,7 +163,7 @@ def test_the_late_result_of_a_run_that_timed_out_is_dropped(gate):
 def test_the_late_failure_of_a_run_that_timed_out_is_dropped(gate, caplog):
     @task(timeout_seconds=0.05)
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
         raise ValueError("late")
 
     @flow(task_runner="concurrent")
@@ -178,7 +180,7 @@ def test_the_late_failure_of_a_run_that_timed_out_is_dropped(gate, caplog):
 def test_the_slot_of_a_run_that_timed_out_is_given_to_others(gate):
     @task(timeout_seconds=0.05)
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner=ConcurrentTaskRunner(max_workers=1))
     def my_flow():
@@ -195,7 +197,7 @@ def test_the_slot_of_a_run_that_timed_out_is_given_to_others(gate):
 def test_a_flow_does_not_wait_for_a_body_that_cannot_be_stopped(gate):
     @task(timeout_seconds=0.05)
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner="concurrent")
     def my_flow():
@@ -212,7 +214,7 @@ def test_a_run_that_timed_out_is_tried_again(task_runner, gate):
     def slow_once():
         attempts.append(1)
         if len(attempts) == 1:
-            gate.wait(LIMIT)
+            gate.wait(HANGS)
         return "in time"
 
     @flow(task_runner=task_runner)
@@ -289,7 +291,7 @@ def test_a_time_limit_ends_with_its_attempt_and_cuts_no_delay_short(task_runner,
 def test_waiting_for_an_upstream_does_not_count(gate, fake_clock):
     @task
     def upstream():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
         return 1
 
     @flow(task_runner="concurrent")
@@ -306,7 +308,7 @@ def test_waiting_for_an_upstream_does_not_count(gate, fake_clock):
 def test_a_run_that_timed_out_makes_its_dependents_not_ready(gate):
     @task(timeout_seconds=0.05)
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner="concurrent")
     def my_flow():
@@ -318,7 +320,7 @@ def test_a_run_that_timed_out_makes_its_dependents_not_ready(gate):
 def test_the_log_says_that_a_run_timed_out_without_a_traceback(task_runner, gate, caplog):
     @task(timeout_seconds=0.05)
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner=task_runner)
     def my_flow():
@@ -334,7 +336,7 @@ def test_the_log_says_that_a_run_timed_out_without_a_traceback(task_runner, gate
 def test_many_deadlines_are_kept(gate):
     @task
     def slow(seconds):
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner=ConcurrentTaskRunner(max_workers=20))
     def my_flow():
@@ -351,7 +353,7 @@ def test_many_deadlines_are_kept(gate):
 def test_a_sync_flow_that_takes_too_long_has_timed_out(task_runner, gate):
     @flow(task_runner=task_runner, timeout_seconds=0.05)
     def my_flow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
         return 5
 
     assert repr(my_flow(return_state=True)) == FLOW_TIMED_OUT
@@ -378,7 +380,7 @@ def test_a_flow_whose_tasks_take_too_long_has_timed_out_and_leaves_them(gate):
 
     @task
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner=ConcurrentTaskRunner(max_workers=1), timeout_seconds=0.05)
     def my_flow():
@@ -431,7 +433,7 @@ def test_a_flow_in_another_thread_has_timed_out_at_its_deadline_too(gate):
 
     @task
     def slow():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner="concurrent", timeout_seconds=0.05)
     def my_flow():
@@ -451,7 +453,7 @@ def test_a_flow_that_timed_out_is_tried_again(task_runner, gate):
     def my_flow():
         attempts.append(1)
         if len(attempts) == 1:
-            gate.wait(LIMIT)
+            gate.wait(HANGS)
         return add(1)
 
     assert my_flow() == 2
@@ -462,7 +464,7 @@ def test_a_flow_that_timed_out_is_tried_again(task_runner, gate):
 def test_a_subflow_that_timed_out_raises_in_the_flow_around_it(task_runner, gate):
     @flow(timeout_seconds=0.05)
     def inner():
-        gate.wait(LIMIT)
+        gate.wait(HANGS)
 
     @flow(task_runner=task_runner)
     def outer():

@@ -42,6 +42,7 @@ SLEEPERS = """
     RUN
 """
 RUNS = {"sync_flow": "sync_flow()", "async_flow": "asyncio.run(async_flow())"}
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals to a group of processes")
 LIMIT = 60
 """How long anything may take before it counts as a hang, in seconds; the tasks sleep for much longer."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     StartScript = Callable[[str], subprocess.Popen[str]]  # the fixture in conftest.py
 
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals to a group of processes")
 LIMIT = 60
 """How long anything may take before it counts as a hang, in seconds; what sleeps does so for much longer."""
 
