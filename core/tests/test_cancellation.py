@@ -439,7 +439,7 @@ SPINNING = """
 
 
 @signals_are_sent
-@pytest.mark.parametrize("time_of_trying", range(4))
+@pytest.mark.parametrize("time_of_trying", [0, *(pytest.param(n, marks=pytest.mark.stress) for n in range(1, 12))])
 def test_sigterm_ends_an_async_flow_whose_loop_is_at_work(tmp_path, time_of_trying):
     # The loop is mostly between taking a callback from its queue and running it: 5 of 12 such flows never ended.
     script = tmp_path / "script.py"

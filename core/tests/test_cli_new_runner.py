@@ -82,7 +82,8 @@ def test_the_package_is_found_by_name_and_a_flow_runs_on_it(
     command("new-runner", "batch", "--executor", executor)
     site = install("runner-batch", {"batch": "runner_batch:BatchTaskRunner"})
     python_path = os.pathsep.join([str(site), str(bare_settings / "runner-batch" / "src")])
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests/test_discovery.py"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:anyio", "-W", "error"]  # anyio's plugin takes long to load
+    tests = [sys.executable, "-m", "pytest", *options, "tests/test_discovery.py"]
     ended = subprocess.run(
         tests,
         cwd="runner-batch",
