@@ -375,20 +375,22 @@ WAITS = {
 @pytest.mark.parametrize("waits", WAITS.values(), ids=WAITS)
 def test_a_signal_that_does_not_wake_the_main_thread_is_seen_all_the_same(gate, waits):
     # One that another thread receives does not, nor one that comes in the moment before the main thread waits.
-    given_up = []
+    begun, given_up = threading.Event(), []
 
     def signals_itself(main):
-        while "riverrun._waits" not in modules_on_the_stack_of(main):
+        while "riverrun._waits" not in modules_on_the_stack_of(main) and not given_up:
             time.sleep(0.01)
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
     @task
     def hold():
+        begun.set()
         given_up.append(not gate.wait(LIMIT))
 
     @flow(task_runner=ConcurrentTaskRunner())
     def interrupted():
         future = hold()
+        assert begun.wait(LIMIT)  # on a worker: else the main thread might take it over
         threading.Thread(target=signals_itself, args=[threading.get_ident()]).start()
         waits(future)
 
