@@ -133,7 +133,7 @@ def no_thread_left_behind() -> Iterator[None]:
     yield
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("riverrun-"):
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive(), f"thread {thread.name!r} is still there"
 
 

@@ -13,7 +13,7 @@ import sniffio
 from riverrun import BlockingCallError, flow, task
 from riverrun.task_runners import ConcurrentTaskRunner
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 @task

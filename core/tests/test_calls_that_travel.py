@@ -101,7 +101,10 @@ def test_threads_of_one_worker_wait_while_one_of_them_imports_the_module_of_a_ta
     call.pack(20)
     del sys.modules["a_slow_module"]
 
+    all_are_here = threading.Barrier(4)
+
     def unpacked(_):
+        all_are_here.wait(30)
         task, arguments, _ = _by_value.loads(call._work, was_packed_here=False)
         return task.fn(*arguments)
 

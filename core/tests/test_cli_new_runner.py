@@ -36,7 +36,7 @@ def test_a_package_is_written(command: Command):
         "",
     )
     assert os.listdir() == ["runner-my-batch"]  # noqa: PTH208
-    assert sorted(str(path) for path in Path("runner-my-batch").rglob("*") if path.is_file()) == [
+    assert sorted(path.as_posix() for path in Path("runner-my-batch").rglob("*") if path.is_file()) == [
         "runner-my-batch/.github/workflows/tests.yml",
         "runner-my-batch/.gitignore",
         "runner-my-batch/LICENSE",
@@ -93,7 +93,8 @@ def test_the_package_is_found_by_name_and_a_flow_runs_on_it(
     command("new-runner", "batch", "--executor", executor)
     site = install("runner-batch", {"batch": "runner_batch:BatchTaskRunner"})
     python_path = os.pathsep.join([str(site), str(bare_settings / "runner-batch" / "src")])
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests/test_discovery.py"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:anyio", "-W", "error"]  # anyio's plugin takes long to load
+    tests = [sys.executable, "-m", "pytest", *options, "tests/test_discovery.py"]
     ended = subprocess.run(
         tests,
         cwd="runner-batch",

@@ -190,7 +190,7 @@ def test_an_interrupted_run_has_a_report(write: Write, bare_settings: Path):
         @task
         def nap():
             print("asleep", flush=True)
-            for _ in range(600):  # a signal that comes just before one of them is seen after it
+            for _ in range(6000):  # a signal that comes just before one of them is seen after it
                 time.sleep(0.1)
 
         @flow(task_runner="sequential")
@@ -204,7 +204,7 @@ def test_an_interrupted_run_has_a_report(write: Write, bare_settings: Path):
         assert process.stdout
         assert process.stdout.readline() == "asleep\n"
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate(timeout=30)

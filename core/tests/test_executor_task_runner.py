@@ -1,6 +1,7 @@
 """`ExecutorTaskRunner`: any executor is a task runner, and one that breaks is replaced.
 
-The conformance suite is put to one executor in `test_docs_contract.py`, where it is an example of the page.
+The conformance suite is put to one executor in `test_docs_contract.py`, where it is an example of the page; here those
+parts of it run by default in which lanes can make a difference.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ from riverrun._executors import Lanes, Replaced
 from riverrun.abc import Concurrency, ExecutorTaskRunner
 from riverrun.exceptions import TaskRunnerError
 from riverrun.testing import TaskRunnerConformance, within
+from riverrun.testing._cancellation import Cancellation
+from riverrun.testing._interrupts import Interrupts
+from riverrun.testing._life_cycle import LifeCycle
+from riverrun.testing._lost_workers import LostWorkers
+from riverrun.testing._order import Order
+from riverrun.testing._scale import Scale
+from riverrun.testing._sharing import Sharing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +63,15 @@ def _context():
 
 
 @needs_forkserver
-class TestProcessesInLanes(TaskRunnerConformance):
+class TestProcessesInLanes(LifeCycle, Order, Scale, Cancellation, LostWorkers, Sharing, Interrupts):
+    @pytest.fixture
+    def task_runner(self):
+        return LanesTaskRunner()
+
+
+@needs_forkserver
+@pytest.mark.stress  # for values, attempts and logs lanes are processes like others
+class TestAllOfTheSuiteInLanes(TaskRunnerConformance):
     @pytest.fixture
     def task_runner(self):
         return LanesTaskRunner()

@@ -8,7 +8,7 @@ import pytest
 from riverrun import CancelledError, FailedRun, NotReadyError, flow, task
 from riverrun.states import Cancelled, Completed, Crashed, Failed, Running
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 ALL = "Completed(message='All states completed.', type=COMPLETED)"
 

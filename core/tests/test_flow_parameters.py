@@ -8,8 +8,6 @@ import pydantic
 import pytest
 from riverrun import ParameterTypeError, RiverrunError, flow, task
 
-pytestmark = pytest.mark.timeout(20)
-
 
 class Order(pydantic.BaseModel):
     item: str

@@ -15,7 +15,7 @@ from riverrun import (
 )
 from riverrun.states import Completed
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 @task

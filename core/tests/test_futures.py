@@ -18,7 +18,7 @@ from riverrun import (
     task,
 )
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 @task
@@ -96,11 +96,17 @@ def until(event: threading.Event) -> str:
 
 
 def test_a_result_that_takes_too_long_is_a_result_timeout_and_the_run_goes_on():
-    event = threading.Event()
+    begun, event = threading.Event(), threading.Event()
+
+    @task
+    def until_then():
+        begun.set()
+        return until.fn(event)
 
     @flow(task_runner="concurrent")
     def my_flow():
-        future = until(event)
+        future = until_then()
+        assert begun.wait(10)
         with pytest.raises(ResultTimeout) as caught:
             future.result(timeout=0.01)
         assert isinstance(caught.value, TimeoutError)

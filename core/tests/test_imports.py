@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 import subprocess
 import sys
@@ -11,13 +12,11 @@ import pytest
 import riverrun
 from riverrun import exceptions
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def loaded_by(code: str) -> set[str]:
     """Give the modules that a new interpreter has loaded after running some code."""
     script = f"import sys\n{code}\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -83,9 +82,11 @@ def test_nothing_is_written_to_the_home_directory(tmp_path):
     )
     home = tmp_path / "home"
     home.mkdir()
-    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    environment = {"HOME": str(home), "USERPROFILE": str(home), "PATH": os.defpath}
+    if "SYSTEMROOT" in os.environ:  # without it, no Python starts on Windows
+        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
     command = [sys.executable, "-c", code]
-    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=20, cwd=tmp_path)
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=60, cwd=tmp_path)
     assert [path.name for path in home.iterdir()] == []
 
 

@@ -286,7 +286,6 @@ def test_a_future_in_a_container_that_holds_itself_is_found(given):
     assert given(build)[0] == 1
 
 
-@pytest.mark.timeout(5)
 @pytest.mark.parametrize("depth", [100, 5_000])
 def test_a_deep_list_is_given_and_one_that_is_too_deep_is_an_error_and_no_hang(task_runner, depth):
     deep: list[Any] = []
@@ -316,7 +315,6 @@ class Unreadable:
         return super().__getattribute__(name)
 
 
-@pytest.mark.timeout(5)
 def test_an_argument_that_raises_when_it_is_looked_into_is_an_error_and_never_a_hang(task_runner):
     value = Unreadable.__new__(Unreadable)
 

@@ -10,7 +10,7 @@ import pytest
 from riverrun import MissingContextError, flow, get_run_logger, task
 from riverrun.task_runners import ConcurrentTaskRunner, SequentialTaskRunner
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 @task

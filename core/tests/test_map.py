@@ -17,7 +17,7 @@ from riverrun import (
 )
 from riverrun.task_runners import ConcurrentTaskRunner
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 @task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -179,7 +180,7 @@ def test_an_extra_of_the_core_that_is_not_installed_is_told_with_what_to_type(na
         "@flow(task_runner='sequential')\ndef hello():\n    print('ran')\n"
         "hello()\n"
     )
-    environment = {"PATH": "/usr/bin:/bin", "RIVERRUN_OBSERVERS": name}
+    environment = {**os.environ, "RIVERRUN_OBSERVERS": name}
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False

@@ -15,7 +15,7 @@ from opentelemetry.trace import StatusCode
 from riverrun import flow, observers, task
 from riverrun.observers.otel import OpenTelemetryObserver, current
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 class Spans:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ast
 import os
-import pty
 import re
 import select
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from riverrun import observers
 
-pytestmark = pytest.mark.timeout(90)
+pty = pytest.importorskip("pty", reason="this system has no terminals of that kind")
 
 FLOW = dedent("""
     import sys, threading
@@ -147,6 +147,18 @@ def test_a_terminal_shows_log_lines_above_and_the_tasks_below(tmp_path):
     assert not any("━" in line for line in above), text
     assert "\x1b[?25l" in written
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is there again
+
+
+@pytest.mark.stress  # a picture that grows and a log line at the same moment: one erased the other
+def test_no_log_line_is_erased_on_a_busy_machine(tmp_path):
+    def finished(number):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shown = Screen(on_a_terminal(folder, FLOW + "\nnaps(return_state=True)\n")).shown()
+        return sum("Flow run 'outer-run' finished in state" in line for line in shown)
+
+    with ThreadPoolExecutor(8) as eight_at_once:
+        assert list(eight_at_once.map(finished, range(64))) == [1] * 64
 
 
 def test_a_stdout_that_is_no_terminal_gets_what_the_flow_prints(tmp_path):

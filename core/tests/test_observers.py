@@ -18,7 +18,7 @@ from riverrun._settings import override
 from riverrun.exceptions import ConfigurationError, ObserverNotFound
 from riverrun.states import Failed, State
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 HOOKS = (
     "riverrun_flow_run_started",
@@ -693,7 +693,7 @@ def test_an_interrupt_in_a_hook_is_for_the_flow(caplog):
     assert [record for record in caplog.records if record.name == "riverrun.observers"] == []
 
 
-@pytest.mark.timeout(60, method="thread")  # the other method takes the signal that a flow's deadline comes with
+@pytest.mark.timeout(120, method="thread")  # the other method takes the signal that a flow's deadline comes with
 def test_the_deadline_of_a_flow_is_not_blamed_on_the_hook_that_it_comes_in(caplog):
     class Hangs:
         @hookimpl
@@ -710,7 +710,7 @@ def test_the_deadline_of_a_flow_is_not_blamed_on_the_hook_that_it_comes_in(caplo
 
 
 def test_one_that_hangs_is_given_up_after_a_while(caplog, monkeypatch):
-    monkeypatch.setattr(_listeners, "PATIENCE", 0.2)
+    monkeypatch.setattr(_listeners, "PATIENCE", 1)
     free = threading.Event()
 
     class Hangs:
@@ -730,7 +730,7 @@ def test_one_that_hangs_is_given_up_after_a_while(caplog, monkeypatch):
         free.set()
     [report] = [record for record in caplog.records if record.name == "riverrun.observers"]
     assert report.getMessage() == (
-        "Observer `Hangs` has been in `riverrun_task_run_state_changed` for more than 0.2 seconds: it is switched off "
+        "Observer `Hangs` has been in `riverrun_task_run_state_changed` for more than 1 seconds: it is switched off "
         "for this flow run, which goes on. 2 later events are not told to it."
     )
     assert [name for name, _ in recorder.told][-1] == "flow_run_finished"

@@ -1,7 +1,12 @@
-"""The pytest plugin, in runs of pytest of its own: as those see it who have `core` installed."""
+"""The pytest plugin, in runs of pytest of its own: as those see it who have `core` installed.
+
+Those runs are in this process, where it makes no difference; what is about loading the plugin has a process of its own.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -10,11 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import pytest
+import riverrun
 from riverrun import task_runners
 from riverrun.testing import FakeClock
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.timeout(120)
+# With pytest-timeout's other method a test would have the signal that interrupts code at its deadline.
+pytestmark = pytest.mark.timeout(120, method="thread")
+LIMIT = 90
+"""How long anything may take before it counts as a hang, in seconds."""
 
 SUMS = """
     import pytest
@@ -30,15 +39,25 @@ SUMS = """
 """
 
 
+@pytest.fixture(scope="module")
+def all_of_it_is_imported():
+    """A run in this process forgets what was imported in it, and later tests would meet two of the same module."""
+    for found in pkgutil.walk_packages(riverrun.__path__, "riverrun."):
+        if found.name not in {"riverrun.__main__", "riverrun.task_runner"}:  # one is the command, one says what to type
+            importlib.import_module(found.name)
+    for name in ("sequential", "concurrent"):
+        task_runners.get(name)
+
+
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
-    """Run pytest as a command in an empty folder, on one file of tests."""
+def run(all_of_it_is_imported, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    """Run pytest in an empty folder, on one file of tests."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makeini("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
 
     def run(tests: str, *arguments: str):
         pytester.makepyfile(test_it=dedent(SUMS) + dedent(tests))
-        return pytester.runpytest_subprocess("-v", "-p", "no:cacheprovider", *arguments, timeout=90)
+        return pytester.runpytest_inprocess("-v", "-p", "no:cacheprovider", *arguments)
 
     return run
 
@@ -498,22 +517,24 @@ def test_it_imports_nothing_before_a_test_asks_for_a_fixture(pytester):
     pytester.makepyfile(dedent(LOADED).replace("EXPECTED", repr(expected)))
     # Of all the plugins that happen to be installed here, this one alone.
     pytester.runpytest_subprocess(
-        "-p", "no:anyio", "-p", "no:sybil", "-p", "no:cacheprovider", timeout=60
+        "-p", "no:anyio", "-p", "no:sybil", "-p", "no:cacheprovider", timeout=LIMIT
     ).assert_outcomes(passed=1)
 
 
 def test_it_can_be_left_out(pytester):
     pytester.makepyfile("def test_it(flow_runner):\n    pass\n")
-    done = pytester.runpytest_subprocess("-p", "no:riverrun", timeout=60)
+    without = ["-p", "no:riverrun", "-p", "no:anyio"]  # the latter only because it imports trio, which takes long
+    done = pytester.runpytest_subprocess(*without, timeout=LIMIT)
     done.assert_outcomes(errors=1)
     done.stdout.fnmatch_lines(["*fixture 'flow_runner' not found*"])
-    assert pytester.runpytest_subprocess("-p", "no:riverrun", "--flow-runner=x", timeout=60).ret == 4
+    assert pytester.runpytest_subprocess(*without, "--flow-runner=x", timeout=LIMIT).ret == 4
 
 
 def test_who_imports_riverrun_before_pytest_gets_no_warning(pytester):
     pytester.makepyfile("def test_it():\n    pass\n")
-    code = "import riverrun, riverrun.states, pytest; raise SystemExit(pytest.main(['-W', 'error', '-q']))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    arguments = ["-W", "error", "-q", "-p", "no:anyio"]
+    code = f"import riverrun, riverrun.states, pytest; raise SystemExit(pytest.main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 passed" in done.stdout
     assert "warning" not in done.stdout
@@ -531,6 +552,8 @@ def test_a_failed_assertion_of_the_conformance_suite_shows_the_values(pytester):
                 return "not a task runner"
         """
     )
-    done = pytester.runpytest_subprocess("-k", "of_this_version", "-p", "no:cacheprovider", timeout=90)
+    done = pytester.runpytest_subprocess(
+        "-k", "of_this_version", "-p", "no:cacheprovider", "-p", "no:anyio", timeout=LIMIT
+    )
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["E*assert False", "E*where False = isinstance('not a task runner', *"])

@@ -8,7 +8,7 @@ import pytest
 from riverrun import ConfigurationError, exponential_backoff, flow, task
 from riverrun.states import Failed
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 class Failing:

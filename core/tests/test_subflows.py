@@ -9,7 +9,7 @@ import pytest
 from riverrun import MissingContextError, NotReadyError, TaskFuture, flow, task
 from riverrun.task_runners import ConcurrentTaskRunner
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 @task

@@ -15,7 +15,7 @@ from riverrun import flow, hookimpl, observers, task
 from riverrun._calls import TaskCall, TaskScope
 from riverrun.abc import Concurrency, TaskRunner
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 around: ContextVar[str] = ContextVar("around", default="nothing")
 left: list[str] = []

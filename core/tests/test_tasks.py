@@ -18,7 +18,7 @@ from riverrun import (
     task,
 )
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 @task

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from riverrun import BlockingCallError, ResultTimeout, allow_failure, as_completed, flow, gather, task, wait
 
-pytestmark = [pytest.mark.timeout(20), pytest.mark.usefixtures("no_thread_left_behind")]
+pytestmark = pytest.mark.usefixtures("no_thread_left_behind")
 
 
 @task

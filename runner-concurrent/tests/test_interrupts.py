@@ -22,12 +22,12 @@ SLEEPERS = """
     @task
     def sync_task():
         os.write(1, b"started\\n")  # in one piece: print() takes two
-        time.sleep(60)
+        time.sleep(600)
 
     @task
     async def async_task():
         os.write(1, b"started\\n")  # in one piece: print() takes two
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     @flow(task_runner=ConcurrentTaskRunner(max_workers=20))
     def sync_flow():
@@ -42,8 +42,9 @@ SLEEPERS = """
     RUN
 """
 RUNS = {"sync_flow": "sync_flow()", "async_flow": "asyncio.run(async_flow())"}
-LEAVES_WITHIN = 3
-"""How long an interrupted process may take to leave, in seconds."""
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals to a group of processes")
+LIMIT = 60
+"""How long anything may take before it counts as a hang, in seconds; the tasks sleep for much longer."""
 
 
 def start_sleepers(start_script: StartScript, kind: str, where: str):
@@ -60,7 +61,7 @@ def test_ctrl_c_once_with_twenty_sleeping_tasks_leaves_and_nothing_is_left(
 ):
     process = start_sleepers(start_script, kind, where)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=LEAVES_WITHIN)
+    process.communicate(timeout=LIMIT)
     assert process.returncode in (-signal.SIGINT, 130)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
@@ -74,7 +75,7 @@ def test_ctrl_c_twice_with_twenty_sleeping_tasks_leaves_at_once(start_script: St
     with suppress(subprocess.TimeoutExpired):
         process.wait(0.2)  # the second one is to come while the first is seen to
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=LEAVES_WITHIN)
+    process.communicate(timeout=LIMIT)
     assert process.returncode in (-signal.SIGINT, 130)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
@@ -85,7 +86,7 @@ def test_ctrl_c_twice_with_twenty_sleeping_tasks_leaves_at_once(start_script: St
 def test_sigterm_with_twenty_sleeping_tasks_leaves_with_status_143(start_script: StartScript, kind: str, where: str):
     process = start_sleepers(start_script, kind, where)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=LEAVES_WITHIN)
+    process.communicate(timeout=LIMIT)
     assert process.returncode == 143
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

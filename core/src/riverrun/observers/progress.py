@@ -19,6 +19,9 @@ from rich.text import Text
 from riverrun import hookimpl
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
     from rich.console import RenderableType
 
     from riverrun.observers import FlowRunFinished, FlowRunStarted, TaskRunStateChanged
@@ -26,6 +29,35 @@ if TYPE_CHECKING:
 
 _terminal: Final = threading.Lock()
 """Held by the one flow run that is shown: two that are redrawn at once would overwrite each other."""
+
+
+REFRESH_EVERY: Final = 1 / 8
+"""Seconds."""
+
+
+class _Console(Console):
+    """A console that draws for one thread at a time.
+
+    Rich works out how much to erase, and writes it later. If two threads did that at once, one for a log line and one
+    for a picture that has grown, a log line would be erased, or an old picture would stay.
+    """
+
+    def __init__(self) -> None:
+        self._drawing = threading.RLock()
+        super().__init__(stderr=True)
+
+    def __enter__(self) -> Self:
+        self._drawing.acquire()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(exc_type, exc_value, traceback)
+        finally:
+            self._drawing.release()
 
 
 class _Row:
@@ -58,6 +90,7 @@ class ProgressObserver:
 
     def __init__(self) -> None:
         self._live: Live | None = None
+        self._over = threading.Event()
         self._rows: dict[str, _Row] = {}
         self._known: dict[str, bool] = {}
         """The task runs that are not final, by id: whether each is running."""
@@ -76,22 +109,24 @@ class ProgressObserver:
         self._began = event.time
         if not sys.stderr.isatty() or not _terminal.acquire(blocking=False):
             return
-        console = Console(stderr=True)
+        console = _Console()
         if console.is_dumb_terminal:
             _terminal.release()
             return
         self._live = Live(
             console=console,
             get_renderable=self._picture,
-            refresh_per_second=8,
+            auto_refresh=False,  # rich's own thread takes its locks in another order than one that prints
             redirect_stdout=sys.stdout.isatty(),  # what goes to a file is no business of the terminal's
         )
         try:
-            self._live.start()
+            with console:
+                self._live.start()
         except BaseException:
             self._live = None
             _terminal.release()
             raise
+        threading.Thread(target=self._refresh, args=[self._live], name="riverrun-progress", daemon=True).start()
 
     @hookimpl
     def riverrun_task_run_state_changed(self, event: TaskRunStateChanged) -> None:
@@ -118,12 +153,20 @@ class ProgressObserver:
         live, self._live = self._live, None
         if live is not None:
             try:
-                live.stop()
+                with live.console:
+                    self._over.set()
+                    live.stop()
             finally:
                 _terminal.release()
 
+    def _refresh(self, live: Live) -> None:
+        while not self._over.wait(REFRESH_EVERY):
+            with live.console:
+                if not self._over.is_set():
+                    live.refresh()
+
     def _picture(self) -> RenderableType:
-        """Draw what is known now; rich asks for it, on a thread of its own."""
+        """Draw what is known now; rich asks for it."""
         state, until = self._end or (None, time.time())
         heading = Text.assemble((self._heading, "bold"), f"  {until - self._began:.1f} s")
         if state is not None:
