@@ -376,7 +376,7 @@ def test_a_call_that_reported_its_error_is_not_told_and_one_that_dask_failed_is(
     assert told["worker"] in flow.workers()
 
 
-def test_an_argument_that_ends_its_worker_as_it_is_read_is_told(flow):
+def test_an_argument_that_ends_its_worker_as_it_is_read_is_told():
     class Stubborn:
         def __reduce__(self):
             import os
@@ -390,12 +390,17 @@ def test_an_argument_that_ends_its_worker_as_it_is_read_is_told(flow):
 
             return read, (os.getpid(),)
 
-    future = flow.submit("stubborn", None, None, 0, Stubborn())
-    flow.wait_until(lambda: flow.of("lost"))
-    flow.settle()
-    (told,) = flow.of("lost")  # Dask's worker dies of a message that it cannot read
-    assert (told["key"], told["kind"]) == ("stubborn", "processing")
-    assert future.key == "stubborn"
+    with local(n_workers=1) as cluster:  # its own: the nanny starts no other worker in place of this one
+        flow = Flow(cluster)
+        flow.wait_until(lambda: flow.of("joined"))
+        future = flow.submit("stubborn", None, None, 0, Stubborn())
+        flow.wait_until(lambda: flow.of("lost"))
+        flow.settle()
+        (told,) = flow.of("lost")  # Dask's worker dies of a message that it cannot read
+        assert (told["key"], told["kind"]) == ("stubborn", "processing")
+        assert future.key == "stubborn"
+        forget(flow.client)
+        flow.client.close()
 
 
 def test_what_a_user_gives_to_dask_itself_is_left_to_dask(flow):
@@ -490,7 +495,7 @@ def test_nothing_is_left_on_the_scheduler_after_a_flow_run(cluster):
 
 
 def test_forgetting_a_cluster_that_is_gone_is_quiet():
-    with local(n_workers=1, processes=False) as cluster:
+    with local(n_workers=0) as cluster:
         flow = Flow(cluster)
     forget(flow.client, timeout=1)
     flow.client.close()
