@@ -14,13 +14,16 @@ from contextlib import ExitStack, suppress
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
-import distributed
 import psutil
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import distributed
+
+# Dask is imported on demand: it looks at the handlers of the root logger when it is, and pytest's are there later only.
 
 LIMIT = 100
 """How long anything may take before it counts as a hang, in seconds; no test judges by it."""
@@ -169,6 +172,8 @@ TWO_BY_NAME = {"one": {"process": 1, "slot": 2}, "two": {"slot": 2}}
 @pytest.fixture(scope="session")
 def local_cluster() -> Iterator[distributed.LocalCluster]:
     """A cluster object for all tests that kill nothing: two processes with two threads each, `one` and `two`."""
+    import distributed
+
     with distributed.LocalCluster(n_workers=0, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
         spec = cluster.new_worker_spec()[0]
         for name, resources in TWO_BY_NAME.items():
@@ -191,8 +196,8 @@ class ForkedCluster:
         eventually(self._are_there, "all workers are there")
 
     def _are_there(self) -> bool:
-        states = [worker.status for worker in list(self.cluster.scheduler.workers.values())]
-        return states == [distributed.Status.running] * self.workers
+        states = [worker.status.name for worker in list(self.cluster.scheduler.workers.values())]
+        return states == ["running"] * self.workers
 
 
 @pytest.fixture(scope="module")
