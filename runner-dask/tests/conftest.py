@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from multiprocessing.util import get_temp_dir
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -284,6 +285,7 @@ def nothing_left(tmp_path, monkeypatch):
     """After the test no worker, port or folder of a temporary cluster is left; the fork server may be."""
     folder = tmp_path / "temporary"
     folder.mkdir()
+    get_temp_dir()  # of multiprocessing, which makes it once for this process: not in there
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     ports, before = set(listening(psutil.Process())), workers()
     yield
