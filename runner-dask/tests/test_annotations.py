@@ -5,33 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import time
-from itertools import pairwise
 
 import dask
 import distributed
 import pytest
-from riverrun import allow_failure, flow, task
+from riverrun import allow_failure, flow, task, unmapped
 from riverrun.exceptions import TaskRunnerOptionError
 from riverrun.task_runners import DaskTaskRunner
 
-LIMIT = 30
+LIMIT = 100
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module")
-def cluster():
+@pytest.fixture
+def cluster(local_cluster):
     """Two workers with two threads; the first declares a `process`, both a `slot`; they are named `one` and `two`."""
-    with distributed.LocalCluster(n_workers=0, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
-        spec = cluster.new_worker_spec()[0]
-        options = {**spec["options"], "nthreads": 2}
-        cluster.worker_spec.update(
-            one={**spec, "options": {**options, "resources": {"process": 1, "slot": 2}}},
-            two={**spec, "options": {**options, "resources": {"slot": 2}}},
-        )
-        cluster.sync(cluster._correct_state)
-        with distributed.Client(cluster, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=LIMIT)
-        yield cluster
+    return local_cluster
 
 
 @pytest.fixture
@@ -60,15 +49,12 @@ def what(*_):
 
 
 @task
-def times(*_):
-    began = time.time()
-    time.sleep(0.1)
-    return began, time.time()
-
-
-def one_after_the_other(spans):
-    spans = sorted(spans)
-    return all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+def alone(path, *_):
+    """Fail if another one is at it: each makes a file that must not be there yet."""
+    with open(path, "x"):  # noqa: PTH123 - it runs on workers
+        time.sleep(0.1)  # so that another one would come meanwhile
+    os.remove(path)  # noqa: PTH107
+    return distributed.get_worker().address
 
 
 # -- The two examples of Dask's annotations
@@ -88,7 +74,7 @@ def test_what_has_a_higher_priority_runs_first(tmp_path):
         while not until.exists() and time.monotonic() < end:
             time.sleep(0.01)
 
-    one_thread = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    one_thread = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
 
     @flow(task_runner=DaskTaskRunner(cluster_kwargs=one_thread))
     def priorities():
@@ -119,16 +105,13 @@ def _on_the_worker():
     return sum(found.values())
 
 
-def test_three_tasks_that_share_a_resource_run_one_after_the_other(runner, address_of):
+def test_three_tasks_that_share_a_resource_run_one_after_the_other(runner, address_of, tmp_path):
     @flow(task_runner=runner)
     def shared():
         with dask.annotate(resources={"process": 1}):
-            there = where()
-            return times.map([1, 2, 3]).result(), there.result()
+            return alone.map(unmapped(tmp_path / "at it"), [1, 2, 3])
 
-    spans, there = shared()
-    assert one_after_the_other(spans)
-    assert there == address_of("one")
+    assert shared() == [address_of("one")] * 3
 
 
 # -- Each annotation, and each way a call goes
@@ -139,8 +122,10 @@ def call(request):  # noqa: C901 - one way after the other
     """Call a task in one of the ways in which calls go to the cluster."""
 
     @task
-    def upstream(fails=False):
-        time.sleep(0.3)  # it is pending when the next call is made
+    def upstream(gate, fails=False):
+        end = time.monotonic() + LIMIT
+        while not gate.exists() and time.monotonic() < end:
+            time.sleep(0.01)
         if fails:
             raise ValueError("on purpose")
         return 1
@@ -153,19 +138,22 @@ def call(request):  # noqa: C901 - one way after the other
         return function()
 
     def call(function, tmp_path):
+        gate = tmp_path / "gate"  # it is opened when the call is made: until then its upstream is pending
         match request.param:
             case "at once":
-                return function().result()
+                future = function()
             case "after a pending upstream":
-                return function(upstream()).result()
+                future = function(upstream(gate))
             case "wait_for":
-                return function(wait_for=[upstream()]).result()
+                future = function(wait_for=[upstream(gate)])
             case "allow_failure":
-                return function(allow_failure(upstream(fails=True))).result()
+                future = function(allow_failure(upstream(gate, fails=True)))
             case "map":
-                return function.map(upstream.map([False])).result()[0]
+                future = function.map(upstream.map([gate]))[0]
             case "retried":
-                return retried(tmp_path / "once", function.fn).result()
+                future = retried(tmp_path / "once", function.fn)
+        gate.touch()
+        return future.result()
 
     return call
 
@@ -348,18 +336,23 @@ def test_resources_that_the_cluster_does_not_declare_but_has(runner, resources):
     assert asking().startswith("tcp://")
 
 
-def test_declared_resources_are_counted(address_of):
-    declared = {"CPU": 1, "GPU": 1, "memory": 1e9}
-    kwargs = {"n_workers": 1, "threads_per_worker": 3, "dashboard_address": "127.0.0.1:0", "resources": declared}
+def test_declared_resources_are_counted(tmp_path):
+    kwargs = {
+        "n_workers": 1,
+        "threads_per_worker": 3,
+        "processes": False,
+        "dashboard_address": "127.0.0.1:0",
+        "resources": {"CPU": 1, "GPU": 1, "memory": 1e9},
+    }
 
     @flow(task_runner=DaskTaskRunner(cluster_kwargs=kwargs))
     def counted():
         return [
-            times.with_options(resources=resources).map([1, 2]).result()
+            alone.with_options(resources=resources).map(unmapped(tmp_path / "at it"), [1, 2]).result()
             for resources in ({"cpu": 1}, {"gpu": 1}, {"memory": "0.6 GB"})
         ]
 
-    assert all(map(one_after_the_other, counted()))
+    assert [len(ran) for ran in counted()] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -409,7 +402,7 @@ def test_the_neighbours_of_a_call_that_asks_too_much_complete(runner):
 
 def test_on_an_adaptive_cluster_it_is_a_warning(caplog):
     caplog.set_level(logging.WARNING, "riverrun")
-    kwargs = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    kwargs = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     runner = DaskTaskRunner(cluster_kwargs=kwargs, adapt_kwargs={"minimum": 1, "maximum": 1})
 
     @flow(task_runner=runner)

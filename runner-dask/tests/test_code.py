@@ -143,19 +143,15 @@ def start_worker(cluster, processes, folder, **env):
         )  # fmt: skip
 
 
-def test_other_versions_are_told_once_for_each_flow_run(dask_scheduler, processes, run_script, tmp_path):
+def test_other_versions_are_told_once_for_each_flow_run_and_not_by_dask_as_well(
+    dask_scheduler, processes, run_script, tmp_path
+):
     fake_distribution(tmp_path / "other", "cloudpickle", "2.4711")
     start_worker(dask_scheduler, processes, tmp_path, PYTHONPATH=str(tmp_path / "other"))
     done = run_script(ONE_TASK, env={"ADDRESS": dask_scheduler.address})
     assert done.out.strip() == "1 1", done.err
     assert done.err.count("PACKAGE") == 2
     assert f"cloudpickle  {version('cloudpickle')}" in done.err
-
-
-def test_dask_does_not_tell_them_again(dask_scheduler, processes, run_script, tmp_path):
-    fake_distribution(tmp_path / "other", "cloudpickle", "2.4711")
-    start_worker(dask_scheduler, processes, tmp_path, PYTHONPATH=str(tmp_path / "other"))
-    done = run_script(ONE_TASK, env={"ADDRESS": dask_scheduler.address})
     assert done.err.count("2.4711") == 2, done.err
 
 

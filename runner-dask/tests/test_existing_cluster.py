@@ -16,7 +16,7 @@ from runner_dask import DaskTaskRunner
 from runner_dask._clusters import opened
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
-LIMIT = 30
+LIMIT = 100
 IN_THREADS = {"processes": False, "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 
 
@@ -31,9 +31,15 @@ def remains(address, **kwargs):
         return client.run_on_scheduler(look)
 
 
-def test_by_address(dask_cluster, caplog):
+@pytest.fixture
+def eventually_none(wait_until):
+    """Wait until a scheduler has no client and no key: it is told of the end of a connection, and not waited for."""
+    return lambda address: wait_until(lambda: remains(address) == ([], []), "nothing remains")
+
+
+def test_by_address(shared_dask_cluster, caplog):
     caplog.set_level(logging.INFO, "riverrun")
-    with opened(DaskTaskRunner(address=dask_cluster.address)) as cluster:
+    with opened(DaskTaskRunner(address=shared_dask_cluster.address)) as cluster:
         assert not cluster.temporary
         assert not cluster.adaptive
         assert cluster.cluster is None
@@ -42,23 +48,23 @@ def test_by_address(dask_cluster, caplog):
         cluster.hurry()  # the workers are somebody else's
         assert cluster.client.submit(int).result(LIMIT) == 0
         assert "riverrun" in cluster.client.id
-    assert f"Connecting to the Dask cluster at `{dask_cluster.address}`" in caplog.text
+    assert f"Connecting to the Dask cluster at `{shared_dask_cluster.address}`" in caplog.text
 
 
-def test_it_is_left_as_it_was_found(dask_cluster):
-    before = remains(dask_cluster.address)
+def test_it_is_left_as_it_was_found(shared_dask_cluster, eventually_none):
+    eventually_none(shared_dask_cluster.address)  # of the tests before
     held = []
 
     def run():
-        with opened(DaskTaskRunner(address=dask_cluster.address)) as cluster:
+        with opened(DaskTaskRunner(address=shared_dask_cluster.address)) as cluster:
             held.append(cluster.client.submit(int))
             assert held[0].result(LIMIT) == 0
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run()
-    assert remains(dask_cluster.address) == before == ([], [])
-    assert dask_cluster.scheduler.poll() is None
+    eventually_none(shared_dask_cluster.address)
+    assert shared_dask_cluster.scheduler.poll() is None
 
 
 def test_a_worker_that_comes_late_is_waited_for(dask_scheduler):
@@ -73,8 +79,8 @@ def test_a_worker_that_comes_late_is_waited_for(dask_scheduler):
         assert result.result(LIMIT) == 0
 
 
-def test_ten_at_once_with_one_runner(dask_cluster):
-    runner = DaskTaskRunner(address=dask_cluster.address)
+def test_ten_at_once_with_one_runner(shared_dask_cluster, eventually_none):
+    runner = DaskTaskRunner(address=shared_dask_cluster.address)
 
     def run(number):
         with opened(runner) as cluster:
@@ -82,7 +88,7 @@ def test_ten_at_once_with_one_runner(dask_cluster):
 
     with ThreadPoolExecutor(10) as threads:
         assert list(threads.map(run, range(10))) == list(range(10))
-    assert remains(dask_cluster.address) == ([], [])
+    eventually_none(shared_dask_cluster.address)
 
 
 def test_by_object():
@@ -96,9 +102,9 @@ def test_by_object():
         assert len(theirs.workers) == 1
 
 
-def test_by_a_pickled_object(dask_cluster):
+def test_by_a_pickled_object(shared_dask_cluster):
     class Theirs:
-        scheduler_address = dask_cluster.address
+        scheduler_address = shared_dask_cluster.address
         name = "theirs"
 
     runner = pickle.loads(pickle.dumps(DaskTaskRunner(cluster=Theirs())))  # noqa: S301 - made in the line itself
@@ -110,7 +116,7 @@ def test_by_a_pickled_object(dask_cluster):
 def test_an_adaptive_cluster_may_be_empty():
     with distributed.LocalCluster(n_workers=0, **IN_THREADS) as theirs:
         theirs.adapt(minimum=0, maximum=1, interval="50ms")
-        with opened(DaskTaskRunner(cluster=theirs, start_timeout=5)) as cluster:
+        with opened(DaskTaskRunner(cluster=theirs, start_timeout=LIMIT)) as cluster:
             assert cluster.adaptive
             assert cluster.client.submit(int).result(LIMIT) == 0
 
@@ -175,11 +181,12 @@ def certificate(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tls_cluster(certificate, make_dask_cluster):
     files = [f"--tls-{option}={certificate / file}" for option, file in FILES.items()]
     cluster = make_dask_cluster(*files, "--protocol", "tls")
     cluster.start_worker()
+    cluster.wait_for_workers(1)
     return cluster
 
 

@@ -14,13 +14,12 @@ from riverrun import flow, get_run_logger, task
 from riverrun.task_runners import DaskTaskRunner
 
 pytestmark = pytest.mark.timeout(120)
-LIMIT = 30
+LIMIT = 100
 
 
-@pytest.fixture(scope="module")
-def runner():
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
-        yield DaskTaskRunner(cluster=cluster)
+@pytest.fixture
+def runner(local_cluster):
+    return DaskTaskRunner(cluster=local_cluster)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from riverrun import flow, task
 from riverrun.task_runners import DaskTaskRunner
 
-LIMIT = 30
+LIMIT = 100
 """Seconds after which a process that was asked to end counts as hanging."""
 
 SCRIPT = """
@@ -24,7 +24,7 @@ SCRIPT = """
     def sleep(number):
         sys.stdout.write("a task runs\\n")  # at once: others write there, too
         sys.stdout.flush()
-        time.sleep(60)
+        time.sleep(600)
 
     @flow(task_runner=DaskTaskRunner(
         cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
@@ -52,8 +52,18 @@ def of_group(group):
     return found
 
 
-@pytest.mark.parametrize("source", [SCRIPT, WAITING, ASYNC], ids=["at the end", "in result", "async"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+# Each signal, and each place where a flow waits; the other pairs are among the stress tests.
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [
+        pytest.param(SCRIPT, signal.SIGINT, id="at the end-Ctrl-C"),
+        pytest.param(WAITING, signal.SIGTERM, id="in result-SIGTERM"),
+        pytest.param(ASYNC, signal.SIGINT, id="async-Ctrl-C"),
+        pytest.param(SCRIPT, signal.SIGTERM, id="at the end-SIGTERM", marks=pytest.mark.stress),
+        pytest.param(WAITING, signal.SIGINT, id="in result-Ctrl-C", marks=pytest.mark.stress),
+        pytest.param(ASYNC, signal.SIGTERM, id="async-SIGTERM", marks=pytest.mark.stress),
+    ],
+)
 def test_a_flow_of_100_sleeping_tasks(run_script, tmp_path, wait_until, source, number):
     status = 128 + number  # 130 and 143
     folder = tmp_path / "temporary"
@@ -61,13 +71,11 @@ def test_a_flow_of_100_sleeping_tasks(run_script, tmp_path, wait_until, source, 
     process = run_script(source, wait=False, env={"TMPDIR": str(folder)})
     assert process.stdout.readline() == "a task runs\n"
     assert len(of_group(process.pid)) > 2
-    began = time.monotonic()
     os.kill(process.pid, number)
-    _, err = process.communicate(timeout=LIMIT)
-    print(f"{number.name}: ended within {time.monotonic() - began:.2f} s")
+    _, err = process.communicate(timeout=LIMIT)  # the tasks would take ten minutes
     returned = process.returncode
     assert returned == status or (number == signal.SIGINT and returned == -signal.SIGINT), err  # 130 for a shell, too
-    wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+    wait_until(lambda: not of_group(process.pid), "no process is left")
     assert [entry.name for entry in folder.glob("riverrun-dask-*")] == []
 
 
@@ -82,7 +90,7 @@ def test_a_local_cluster_that_a_function_makes_is_ended_as_soon(run_script, wait
     assert process.returncode in {130, -signal.SIGINT}, err
     assert "/distributed/" not in err, "no traceback of Dask's"
     assert " - distributed." not in err, "nor does it log that it has to kill its workers"
-    wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+    wait_until(lambda: not of_group(process.pid), "no process is left")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -94,7 +102,7 @@ def test_workers_that_are_threads_are_not_waited_for(run_script, wait_until, num
     assert process.returncode in {128 + number, -signal.SIGINT}, err
     assert "still closing" not in err
     assert " - distributed." not in err, "Dask logs nothing of its own about that"
-    wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+    wait_until(lambda: not of_group(process.pid), "no process is left")
 
 
 def test_nothing_is_asked_of_workers_that_were_killed(monkeypatch, tmp_path, wait_until):
@@ -105,7 +113,7 @@ def test_nothing_is_asked_of_workers_that_were_killed(monkeypatch, tmp_path, wai
     @task
     def hold(path):
         path.touch()
-        time.sleep(60)
+        time.sleep(600)
 
     @flow(task_runner=DaskTaskRunner(cluster_kwargs={"n_workers": 1, "dashboard_address": "127.0.0.1:0"}))
     def interrupted():
@@ -122,11 +130,11 @@ def test_a_second_ctrl_c_ends_it_as_well(run_script, wait_until):
     process = run_script(SCRIPT, wait=False)
     assert process.stdout.readline() == "a task runs\n"
     os.kill(process.pid, signal.SIGINT)
-    time.sleep(0.1)
+    said = next(line for line in process.stderr if "Shutting down task runner" in line)
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=LIMIT)
-    assert process.returncode in {130, -signal.SIGINT}, err
-    wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+    assert process.returncode in {130, -signal.SIGINT}, said + err
+    wait_until(lambda: not of_group(process.pid), "no process is left")
 
 
 def test_ctrl_c_of_a_terminal_reaches_the_workers_too(run_script, wait_until):
@@ -135,7 +143,7 @@ def test_ctrl_c_of_a_terminal_reaches_the_workers_too(run_script, wait_until):
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode in {130, -signal.SIGINT}, err
-    wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+    wait_until(lambda: not of_group(process.pid), "no process is left")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
@@ -145,4 +153,4 @@ def test_through_the_command_line(run_script, wait_until, tmp_path, number, stat
     os.kill(process.pid, number)
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == status, err
-    wait_until(lambda: not of_group(process.pid), "no process is left", limit=15)
+    wait_until(lambda: not of_group(process.pid), "no process is left")

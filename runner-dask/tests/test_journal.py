@@ -11,7 +11,7 @@ import pytest
 from riverrun.workers import read_journal as read
 from runner_dask import _running
 
-LIMIT = 30
+LIMIT = 100
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -16,7 +15,7 @@ from runner_dask._losses import Joined, Loss, explain, size
 from runner_dask._presence import Presence
 from runner_dask._watch import Watch
 
-LIMIT = 30
+LIMIT = 100
 WORKER = Joined("tcp://127.0.0.1:40123", host="x", pid=4711, memory_limit=1 << 30)
 PLACE = "Dask worker tcp://127.0.0.1:40123 (pid 4711 on host x)"
 pytestmark = [
@@ -103,9 +102,9 @@ class Flow:
             self.events.append(event[1])
             self.changed.notify_all()
 
-    def wait_for(self, op):
+    def wait_for(self, op, number=1):
         with self.changed:
-            assert self.changed.wait_for(lambda: self.of(op), LIMIT), self.events
+            assert self.changed.wait_for(lambda: len(self.of(op)) >= number, LIMIT), self.events
         return self.of(op)[0]
 
     def of(self, op):
@@ -113,14 +112,22 @@ class Flow:
 
 
 @contextmanager
-def cluster(**options):
-    with LocalCluster(
-        n_workers=1, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0", **options
-    ) as made:
-        flow = Flow(made)
-        yield made, flow
-        forget(flow.client)
-        flow.client.close()
+def watched(cluster):
+    """Watch a cluster until the block ends; its workers have introduced themselves."""
+    flow = Flow(cluster)
+    flow.wait_for("joined", len(cluster.workers))
+    yield cluster, flow
+    forget(flow.client)
+    flow.client.close()
+
+
+@pytest.fixture
+def cluster(forked_clusters):
+    """A cluster whose two workers start again when they are killed, and who watches it."""
+    made = forked_clusters(2)
+    with watched(made.cluster) as both:
+        yield both
+    made.wait_for_workers()
 
 
 def run(key, end):
@@ -133,17 +140,15 @@ def run(key, end):
 
 
 def lost(flow, end):
-    joined = Joined.of(flow.wait_for("joined"))
-
     def call(key):
         run_here(key, end)
 
     run_here = by_value(run)
     future = flow.client.submit(call, "boom", key="boom", pure=False)
     told = flow.wait_for("lost")
-    assert told["worker"] == joined.worker
+    (joined,) = [event for event in flow.of("joined") if event["worker"] == told["worker"]]
     assert future.key == "boom"
-    return joined
+    return Joined.of(joined)
 
 
 def by_value(function):
@@ -167,37 +172,37 @@ def kill():
     os.kill(os.getpid(), 9)
 
 
-def test_a_task_that_ends_its_worker_is_named_as_the_one():
-    with cluster() as (made, flow):
-        joined = lost(flow, by_value(status_nine))
-        loss = explain(flow.client, made, joined, "boom")
-        assert (loss.status, loss.signal, loss.started, loss.running) == (9, None, True, ["boom"])
-        assert loss.lines == ["about to end"]
-        assert loss.peak > 1 << 20
-        assert loss.text("boom-0", 1) == (
-            f"Task run 'boom-0' was lost in attempt 1: it was running on Dask worker {joined.worker} (pid {joined.pid}"
-            f" on host {socket.gethostname()}) when that exited with status 9. Nothing else ran there: the task itself"
-            " ends its worker.\nIts last lines:\n    about to end"
-        )
+def test_a_task_that_ends_its_worker_is_named_as_the_one(cluster):
+    made, flow = cluster
+    joined = lost(flow, by_value(status_nine))
+    loss = explain(flow.client, made, joined, "boom")
+    assert (loss.status, loss.signal, loss.started, loss.running) == (9, None, True, ["boom"])
+    assert loss.lines == ["about to end"]
+    assert loss.peak > 1 << 20
+    assert loss.text("boom-0", 1) == (
+        f"Task run 'boom-0' was lost in attempt 1: it was running on Dask worker {joined.worker} (pid {joined.pid}"
+        f" on host {socket.gethostname()}) when that exited with status 9. Nothing else ran there: the task itself"
+        " ends its worker.\nIts last lines:\n    about to end"
+    )
 
 
-def test_a_killed_worker_of_a_cluster_elsewhere_is_asked_for_through_its_nanny():
-    with cluster() as (_, flow):
-        joined = lost(flow, by_value(kill))
-        loss = explain(flow.client, None, joined, "boom")
-        assert (loss.status, loss.signal, loss.started) == (None, signal.SIGKILL, True)
+def test_a_killed_worker_of_a_cluster_elsewhere_is_asked_for_through_its_nanny(cluster):
+    _, flow = cluster
+    joined = lost(flow, by_value(kill))
+    loss = explain(flow.client, None, joined, "boom")
+    assert (loss.status, loss.signal, loss.started) == (None, signal.SIGKILL, True)
 
 
 def test_a_worker_over_its_memory_limit_is_told_with_limit_and_peak():
     def fill():
         import time
 
-        kept = []
-        while True:
-            kept.append(bytearray(os.urandom(1) * (20 << 20)))
-            time.sleep(0.02)
+        kept = [bytearray(os.urandom(1) * (20 << 20)) for _ in range(25)]
+        time.sleep(600)  # its nanny looks at it from time to time
+        return len(kept)
 
-    with cluster(memory_limit="350 MiB") as (made, flow):
+    options = {"n_workers": 1, "threads_per_worker": 2, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(memory_limit="350 MiB", **options) as local, watched(local) as (made, flow):
         joined = lost(flow, fill)
         loss = explain(flow.client, made, joined, "boom")
         assert loss.over_memory
@@ -207,19 +212,18 @@ def test_a_worker_over_its_memory_limit_is_told_with_limit_and_peak():
         assert f"was killed because it exceeded its memory limit of 350.00 MiB (peak {size(loss.peak)})." in text
 
 
-def test_of_a_call_that_only_waited_it_is_known_that_it_did_not_start():
-    with cluster() as (made, flow):
-        joined = Joined.of(flow.wait_for("joined"))
-        os.kill(joined.pid, signal.SIGKILL)
-        loss = explain(flow.client, made, joined, "never")
-        assert loss.started is False
-        assert loss.text("never-0", 1).endswith("when that was killed by SIGKILL. It had not started.")
+def test_of_a_call_that_only_waited_it_is_known_that_it_did_not_start(cluster):
+    made, flow = cluster
+    joined = Joined.of(flow.wait_for("joined"))
+    os.kill(joined.pid, signal.SIGKILL)
+    loss = explain(flow.client, made, joined, "never")
+    assert loss.started is False
+    assert loss.text("never-0", 1).endswith("when that was killed by SIGKILL. It had not started.")
 
 
-def test_without_anything_to_ask_it_is_quick_and_says_what_is_known():
-    with cluster() as (_, flow):
-        nowhere = Joined("tcp://127.0.0.1:9", host="elsewhere", pid=1, nanny="tcp://127.0.0.1:9", journal="/nowhere")
-        begin = time.monotonic()
-        assert explain(flow.client, None, nowhere, "boom") == Loss(nowhere, "boom")
-        assert time.monotonic() - begin < LIMIT
-    assert explain(flow.client, None, nowhere, "boom").started is None  # and with a client that is closed
+def test_without_anything_to_ask_it_says_what_is_known(cluster):
+    _, flow = cluster
+    nowhere = Joined("tcp://127.0.0.1:9", host="elsewhere", pid=1, nanny="tcp://127.0.0.1:9", journal="/nowhere")
+    assert explain(flow.client, None, nowhere, "boom") == Loss(nowhere, "boom")
+    flow.client.close()
+    assert explain(flow.client, None, nowhere, "boom").started is None  # with a client that is closed

@@ -18,6 +18,7 @@ from riverrun.exceptions import WorkerLost
 from riverrun.task_runners import DaskTaskRunner
 from runner_dask._fetching import fetched
 
+LIMIT = 100
 TWO = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
 
 
@@ -34,6 +35,14 @@ class Seen:
 def on_two(*, cluster=None, **options):
     """A runner with a temporary cluster of two workers of one thread each."""
     return DaskTaskRunner(cluster_kwargs={**TWO, **(cluster or {})}, **options)
+
+
+@pytest.fixture
+def on_shared(forked_clusters):
+    """A runner for a cluster of two workers of one thread each, which start again when they are killed."""
+    cluster = forked_clusters(1)
+    yield lambda **options: DaskTaskRunner(cluster=cluster.cluster, **options)
+    cluster.wait_for_workers()
 
 
 class Notes:
@@ -77,7 +86,7 @@ def holding(tmp_path, wait_until):
         with open(f"{path}.new", "w") as file:  # noqa: PTH123
             file.write(str(os.getpid()))
         os.rename(f"{path}.new", path)  # noqa: PTH104
-        time.sleep(60)
+        time.sleep(600)
 
     def held():
         return int(wait_until(lambda: Path(path).exists() and Path(path).read_text(), "a task holds its worker"))
@@ -111,7 +120,7 @@ def test_a_worker_killed_in_the_middle_of_200_tasks(nothing_left, notes, noting,
     def killed_once():
         futures = [noted(number) for number in range(200)]
         kill(held())
-        states = [future.wait(30) for future in futures]
+        states = [future.wait(LIMIT) for future in futures]
         return Seen(futures, states)
 
     futures, states = killed_once()
@@ -124,7 +133,7 @@ def test_a_worker_killed_in_the_middle_of_200_tasks(nothing_left, notes, noting,
     assert "was killed by SIGKILL" in warning
 
 
-def test_a_lost_run_uses_its_retries_where_losses_are_not_allowed(nothing_left, notes, noting, holding):
+def test_a_lost_run_uses_its_retries_where_losses_are_not_allowed(on_shared, notes, noting, holding):
     hold, held = holding
 
     @task(retries=1)
@@ -133,11 +142,11 @@ def test_a_lost_run_uses_its_retries_where_losses_are_not_allowed(nothing_left, 
         hold()
         return 7
 
-    @flow(task_runner=on_two(max_worker_losses=0))
+    @flow(task_runner=on_shared(max_worker_losses=0))
     def killed_once():
         future = noted()
         kill(held())
-        return Seen(future.result(30), future)
+        return Seen(future.result(LIMIT), future)
 
     value, future = killed_once()
     assert value == 7
@@ -164,11 +173,11 @@ def test_a_run_that_may_not_be_lost_is_crashed_and_says_all_that_is_known(nothin
         future = noted()
         pid = held()
         others = [beside(number) for number in range(10)]
-        assert [other.wait(30).name for other in others[:1]] == ["Completed"]
+        assert [other.wait(LIMIT).name for other in others[:1]] == ["Completed"]
         kill(pid)
-        state = future.wait(30)
+        state = future.wait(LIMIT)
         for other in others:
-            other.wait(30)
+            other.wait(LIMIT)
         return Seen(pid, future, state)
 
     pid, future, state = killed_once()
@@ -186,7 +195,7 @@ def test_a_run_that_may_not_be_lost_is_crashed_and_says_all_that_is_known(nothin
     assert notes.counts() == {"run": 1, **{str(number): 1 for number in range(10)}}
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.stress), 2])
 def test_a_task_that_always_kills_its_worker_is_named_and_takes_no_other_with_it(nothing_left, notes, noting, threads):
     @task
     def poison():
@@ -203,7 +212,7 @@ def test_a_task_that_always_kills_its_worker_is_named_and_takes_no_other_with_it
         before = [good(number) for number in range(25)]
         killer = poison()
         after = [good(number) for number in range(25)]
-        return Seen(killer, [future.wait(40) for future in [*before, *after]], killer.wait(40))
+        return Seen(killer, [future.wait(LIMIT) for future in [*before, *after]], killer.wait(LIMIT))
 
     killer, states, state = poisoned()
     assert Counter(state.name for state in states) == {"Completed": 50}
@@ -219,15 +228,13 @@ def test_a_task_that_always_kills_its_worker_is_named_and_takes_no_other_with_it
 def test_a_worker_over_its_memory_limit(nothing_left):
     @task
     def greedy():
-        taken = []
-        for _ in range(200):
-            taken.append(bytearray(os.urandom(1 << 20)) * 8)
-            time.sleep(0.02)
+        taken = [bytearray(os.urandom(1 << 20)) * 8 for _ in range(60)]
+        time.sleep(600)  # its nanny looks at it from time to time
         return len(taken)
 
     @flow(task_runner=on_two(cluster={"n_workers": 1, "memory_limit": "400MiB"}, max_worker_losses=0))
     def hungry():
-        return Seen(greedy().wait(60))
+        return Seen(greedy().wait(LIMIT))
 
     (state,) = hungry()
     assert state.name == "Crashed"
@@ -241,7 +248,7 @@ def test_a_worker_that_joins_late_takes_its_share(dask_cluster, notes, noting):
     @task
     def noted(number):
         noting(f"{number} {os.getpid()}")
-        end = time.monotonic() + 30
+        end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             with open(path) as file:  # noqa: PTH123
                 if len({line.split()[1] for line in file}) > 1:
@@ -253,7 +260,7 @@ def test_a_worker_that_joins_late_takes_its_share(dask_cluster, notes, noting):
     def shared():
         futures = [noted(number) for number in range(40)]
         dask_cluster.start_worker()
-        return [future.result(40) for future in futures]
+        return [future.result(LIMIT) for future in futures]
 
     pids = shared()
     assert len(set(pids)) == 2
@@ -276,13 +283,13 @@ def test_a_worker_that_is_retired_in_the_middle_ends_what_it_has_and_nothing_run
     @flow(task_runner=DaskTaskRunner(address=dask_cluster.address))
     def retired():
         with distributed.Client(dask_cluster.address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=20)
+            client.wait_for_workers(2, timeout=LIMIT)
             futures = [noted(number) for number in range(60)]
             sizes = [size(future) for future in futures]
-            address = futures[0].result(30)[0]
+            address = futures[0].result(LIMIT)[0]
             client.retire_workers([address], close_workers=True)
-            assert [future.result(30) for future in sizes] == [20_000] * 60
-            assert len([future.result(30) for future in futures]) == 60
+            assert [future.result(LIMIT) for future in sizes] == [20_000] * 60
+            assert len([future.result(LIMIT) for future in futures]) == 60
         return Seen(futures)
 
     (futures,) = retired()
@@ -300,7 +307,7 @@ def test_a_call_that_ends_on_a_worker_that_is_being_retired_brings_its_value_hom
     def large():
         noting("large")
         begun.write_text(distributed.get_worker().address)
-        end = time.monotonic() + 30
+        end = time.monotonic() + LIMIT
         while not free.exists() and time.monotonic() < end:
             time.sleep(0.01)
         return os.getpid(), b"x" * 200_000
@@ -309,18 +316,21 @@ def test_a_call_that_ends_on_a_worker_that_is_being_retired_brings_its_value_hom
     def length(value):
         return len(value[1])
 
+    def status(dask_worker):
+        return dask_worker.status.name
+
     @flow(task_runner=DaskTaskRunner(address=dask_cluster.address))
     def retired():
         with distributed.Client(dask_cluster.address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=20)
+            client.wait_for_workers(2, timeout=LIMIT)
             future = large()
             address = wait_until(lambda: begun.exists() and begun.read_text(), "the task has begun")
             client.retire_workers([address], close_workers=False, remove=False)
-            time.sleep(0.2)  # the worker has to hear of it
+            wait_until(lambda: client.run(status, workers=[address])[address] == "closing_gracefully", "it has heard")
             free.touch()
-            future.wait(30)
-            kill(future.result(30)[0])  # what it had, nobody else has
-            return Seen(future, length(future).result(30))
+            future.wait(LIMIT)
+            kill(future.result(LIMIT)[0])  # what it had, nobody else has
+            return Seen(future, length(future).result(LIMIT))
 
     future, size = retired()
     assert size == 200_000
@@ -343,15 +353,15 @@ def large_value_on_a_worker(noting):
     return large, process_of
 
 
-def test_a_value_that_was_lost_is_computed_again_when_it_is_fetched(nothing_left, notes, noting, caplog):
+def test_a_value_that_was_lost_is_computed_again_when_it_is_fetched(on_shared, notes, noting, caplog):
     large, process_of = large_value_on_a_worker(noting)
 
-    @flow(task_runner=on_two())
+    @flow(task_runner=on_shared())
     def lost():
         future = large()
-        pid = process_of(future).result(30)
+        pid = process_of(future).result(LIMIT)
         kill(pid)
-        again, value = future.result(30)
+        again, value = future.result(LIMIT)
         return Seen(future, pid, again, value)
 
     future, pid, again, value = lost()
@@ -363,7 +373,7 @@ def test_a_value_that_was_lost_is_computed_again_when_it_is_fetched(nothing_left
     assert told in warnings(caplog)
 
 
-def test_a_value_that_was_lost_is_computed_again_for_a_new_task(nothing_left, notes, noting, wait_until):
+def test_a_value_that_was_lost_is_computed_again_for_a_new_task(on_shared, notes, noting, wait_until):
     large, process_of = large_value_on_a_worker(noting)
 
     @task
@@ -371,14 +381,14 @@ def test_a_value_that_was_lost_is_computed_again_for_a_new_task(nothing_left, no
         noting("length")
         return len(value[1])
 
-    @flow(task_runner=on_two())
+    @flow(task_runner=on_shared())
     def lost():
         first = large()
         second = length(first)
-        assert second.result(30) == 200_000
-        kill(process_of(first).result(30))
+        assert second.result(LIMIT) == 200_000
+        kill(process_of(first).result(LIMIT))
         third = [length(first), length(first)]
-        return Seen(first, second, third, [future.result(30) for future in third])
+        return Seen(first, second, third, [future.result(LIMIT) for future in third])
 
     first, second, third, values = lost()
     assert values == [200_000, 200_000]
@@ -398,8 +408,8 @@ def test_a_whole_chain_of_values_that_was_lost_is_computed_again(nothing_left, n
     def lost():
         first = large()
         second = longer(first)
-        kill(process_of(second).result(30))
-        return Seen(first, second, len(second.result(30)[1]))
+        kill(process_of(second).result(LIMIT))
+        return Seen(first, second, len(second.result(LIMIT)[1]))
 
     first, second, size = lost()
     assert size == 200_001
@@ -417,25 +427,25 @@ def test_a_value_nobody_needs_is_not_computed_again(nothing_left, notes, noting,
     @flow(task_runner=on_two(cluster={"n_workers": 1}))
     def lost():
         future = large()
-        kill(process_of(future).result(30))
-        assert other().result(30) == 1
+        kill(process_of(future).result(LIMIT))
+        assert other().result(LIMIT) == 1
         return 2
 
     assert lost() == 2
     assert notes.lines() == ["large"]
 
 
-def test_a_value_that_may_not_be_lost_says_so(nothing_left, notes, noting):
+def test_a_value_that_may_not_be_lost_says_so(on_shared, notes, noting):
     large, process_of = large_value_on_a_worker(noting)
 
-    @flow(task_runner=on_two(max_worker_losses=0))
+    @flow(task_runner=on_shared(max_worker_losses=0))
     def lost():
         future = large()
-        kill(process_of(future).result(30))
+        kill(process_of(future).result(LIMIT))
         text = "is gone with the worker that had it, and the run was lost 1 times: it is not run again"
         with pytest.raises(WorkerLost, match=text):
-            future.result(30)
-        return Seen(process_of(future).wait(30))
+            future.result(LIMIT)
+        return Seen(process_of(future).wait(LIMIT))
 
     (state,) = lost()
     assert state.name == "Crashed"
@@ -443,7 +453,7 @@ def test_a_value_that_may_not_be_lost_says_so(nothing_left, notes, noting):
     assert notes.lines() == ["large"]
 
 
-def test_a_value_is_not_waited_for_that_is_lost_while_it_is_fetched(nothing_left, monkeypatch):
+def test_a_value_is_not_waited_for_that_is_lost_while_it_is_fetched(on_shared, monkeypatch):
     # Dask may try for 30 s to reach a worker that died just then; here it always does.
     trying = threading.Event()
 
@@ -459,12 +469,12 @@ def test_a_value_is_not_waited_for_that_is_lost_while_it_is_fetched(nothing_left
     def process_of(value):
         return value[0]
 
-    @flow(task_runner=on_two(max_worker_losses=0))
+    @flow(task_runner=on_shared(max_worker_losses=0))
     def lost():
         future = large()
-        pid = process_of(future).result(30)
+        pid = process_of(future).result(LIMIT)
         monkeypatch.setattr("distributed.scheduler.gather_from_workers", try_for_long)
-        threading.Thread(target=lambda: (trying.wait(30), kill(pid))).start()
+        threading.Thread(target=lambda: (trying.wait(LIMIT), kill(pid))).start()
         with pytest.raises(WorkerLost, match="is gone with the worker that had it"):
             future.result()
 

@@ -10,11 +10,12 @@ import pytest
 from riverrun import flow, task
 from riverrun.task_runners import DaskTaskRunner
 
-pytestmark = pytest.mark.usefixtures("nothing_left")  # ten clusters are closed: no process, port or folder
+pytestmark = pytest.mark.usefixtures("nothing_left")  # all clusters are closed: no process, port or folder
 
 RUNNER = DaskTaskRunner(
-    cluster_kwargs={"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}, start_timeout=60
+    cluster_kwargs={"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}, start_timeout=100
 )
+at_once = pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.stress)])
 
 
 def doubled_on_a_worker():
@@ -25,22 +26,24 @@ def doubled_on_a_worker():
     return doubled
 
 
-def test_ten_at_once_in_threads():
+@at_once
+def test_many_at_once_in_threads(count):
     doubled = doubled_on_a_worker()
 
     @flow(task_runner=RUNNER)
     def run(number):
         return [doubled(number * 100 + n) for n in range(10)]
 
-    with ThreadPoolExecutor(10) as threads:
-        results = list(threads.map(run, range(10)))
+    with ThreadPoolExecutor(count) as threads:
+        results = list(threads.map(run, range(count)))
     assert [[value for _, value in result] for result in results] == [
-        [2 * (number * 100 + n) for n in range(10)] for number in range(10)
+        [2 * (number * 100 + n) for n in range(10)] for number in range(count)
     ]
-    assert len({pid for result in results for pid, _ in result} - {os.getpid()}) == 10
+    assert len({pid for result in results for pid, _ in result} - {os.getpid()}) == count
 
 
-def test_ten_at_once_in_async_tasks():
+@at_once
+def test_many_at_once_in_async_tasks(count):
     doubled = doubled_on_a_worker()
 
     @flow(task_runner=RUNNER)
@@ -48,10 +51,10 @@ def test_ten_at_once_in_async_tasks():
         return [await doubled(number * 100 + n) for n in range(10)]
 
     async def all_of_them():
-        return await asyncio.gather(*(run(number) for number in range(10)))
+        return await asyncio.gather(*(run(number) for number in range(count)))
 
     results = asyncio.run(all_of_them())
     assert [[value for _, value in result] for result in results] == [
-        [2 * (number * 100 + n) for n in range(10)] for number in range(10)
+        [2 * (number * 100 + n) for n in range(10)] for number in range(count)
     ]
-    assert len({pid for result in results for pid, _ in result} - {os.getpid()}) == 10
+    assert len({pid for result in results for pid, _ in result} - {os.getpid()}) == count

@@ -9,7 +9,7 @@ from riverrun import flow, task
 from riverrun.task_runners import DaskTaskRunner
 
 pytestmark = pytest.mark.timeout(120)
-ONE = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+ONE = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
 
 
 @task

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-import distributed
 import pytest
 from riverrun import flow, get_run_logger, hookimpl, observers, task
 from riverrun.task_runners import DaskTaskRunner
@@ -41,16 +40,15 @@ class Events:
         return states
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
-        yield cluster
+@pytest.fixture
+def cluster(local_cluster):
+    return local_cluster
 
 
 @pytest.fixture(params=["an existing cluster", "a temporary cluster"])
-def runner(request, cluster):
+def runner(request):
     if request.param == "an existing cluster":
-        return DaskTaskRunner(cluster=cluster)
+        return DaskTaskRunner(cluster=request.getfixturevalue("local_cluster"))
     return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1})
 
 

@@ -12,7 +12,7 @@ import pytest
 from riverrun import allow_failure, flow, task
 from riverrun.task_runners import DaskTaskRunner
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+LIMIT = 100
 
 
 class Seen:
@@ -25,9 +25,12 @@ class Seen:
         return iter(self.things)
 
 
-def on_two(**options):
-    kwargs = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    return DaskTaskRunner(cluster_kwargs=kwargs, **options)
+@pytest.fixture
+def on_two(forked_clusters):
+    """A runner for a cluster of two workers of one thread each, which start again when they are killed."""
+    cluster = forked_clusters(1)
+    yield lambda **options: DaskTaskRunner(cluster=cluster.cluster, **options)
+    cluster.wait_for_workers()
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def gate(tmp_path):
     path = str(tmp_path / "gate")
 
     def wait():
-        end = time.monotonic() + 30
+        end = time.monotonic() + LIMIT
         while not os.path.exists(path) and time.monotonic() < end:  # noqa: PTH110 - it runs on workers
             time.sleep(0.01)
 
@@ -66,7 +69,7 @@ def chain(task, first, length):
     return futures
 
 
-def test_an_upstream_that_is_tried_again(noting, gate):
+def test_an_upstream_that_is_tried_again(on_two, noting, gate):
     note, counts = noting
     wait, open_gate = gate
 
@@ -87,7 +90,7 @@ def test_an_upstream_that_is_tried_again(noting, gate):
     def tried_again():
         futures = chain(plus_one, first(), 5)
         open_gate()
-        return Seen(futures, futures[-1].result(30))
+        return Seen(futures, futures[-1].result(LIMIT))
 
     futures, value = tried_again()
     assert value == 6
@@ -95,7 +98,7 @@ def test_an_upstream_that_is_tried_again(noting, gate):
     assert attempts(futures) == [2, 1, 1, 1, 1, 1]
 
 
-def test_an_upstream_that_fails(noting, gate):
+def test_an_upstream_that_fails(on_two, noting, gate):
     note, counts = noting
     wait, open_gate = gate
 
@@ -119,7 +122,7 @@ def test_an_upstream_that_fails(noting, gate):
         futures = chain(plus_one, first(), 3)
         text = shown(allow_failure(futures[0]))
         open_gate()
-        return Seen(futures, [future.wait(30) for future in futures], text.result(30))
+        return Seen(futures, [future.wait(LIMIT) for future in futures], text.result(LIMIT))
 
     futures, states, text = failing()
     assert [state.name for state in states] == ["Failed", "NotReady", "NotReady", "NotReady"]
@@ -130,7 +133,7 @@ def test_an_upstream_that_fails(noting, gate):
     assert attempts(futures) == [1, 0, 0, 0]
 
 
-def test_an_upstream_that_is_lost_with_its_worker(noting, gate, tmp_path, wait_until):
+def test_an_upstream_that_is_lost_with_its_worker(on_two, noting, gate, tmp_path, wait_until):
     note, counts = noting
     wait, open_gate = gate
     held = tmp_path / "pid"
@@ -156,7 +159,7 @@ def test_an_upstream_that_is_lost_with_its_worker(noting, gate, tmp_path, wait_u
         os.kill(int(wait_until(lambda: held.exists() and held.read_text(), "the first has begun")), signal.SIGKILL)
         wait_until(lambda: counts()["first"] == 2, "it has begun again")
         open_gate()
-        return Seen(futures, futures[-1].result(30))
+        return Seen(futures, futures[-1].result(LIMIT))
 
     futures, value = lost()
     assert value == 6
@@ -164,7 +167,7 @@ def test_an_upstream_that_is_lost_with_its_worker(noting, gate, tmp_path, wait_u
     assert attempts(futures) == [2, 1, 1, 1, 1, 1]
 
 
-def test_an_upstream_that_is_lost_for_good(noting, gate):
+def test_an_upstream_that_is_lost_for_good(on_two, noting, gate):
     note, counts = noting
     wait, open_gate = gate
 
@@ -183,7 +186,7 @@ def test_an_upstream_that_is_lost_for_good(noting, gate):
     def lost():
         futures = chain(plus_one, first(), 2)
         open_gate()
-        return Seen(futures, [future.wait(30) for future in futures])
+        return Seen(futures, [future.wait(LIMIT) for future in futures])
 
     futures, states = lost()
     assert [state.name for state in states] == ["Crashed", "NotReady", "NotReady"]
@@ -192,7 +195,7 @@ def test_an_upstream_that_is_lost_for_good(noting, gate):
     assert attempts(futures) == [2, 0, 0]
 
 
-def test_a_value_that_is_lost_while_those_who_take_it_are_on_the_cluster(noting, gate, tmp_path, wait_until):
+def test_a_value_that_is_lost_while_those_who_take_it_are_on_the_cluster(on_two, noting, gate, tmp_path, wait_until):
     note, counts = noting
     wait, open_gate = gate
 
@@ -214,11 +217,11 @@ def test_a_value_that_is_lost_while_those_who_take_it_are_on_the_cluster(noting,
     @flow(task_runner=on_two())
     def lost():
         first = large()
-        pid = process_of(first).result(30)
+        pid = process_of(first).result(LIMIT)
         futures = [slow(first, number) for number in range(8)]
         os.kill(pid, signal.SIGKILL)
         open_gate()
-        return Seen(first, futures, [future.result(30) for future in futures])
+        return Seen(first, futures, [future.result(LIMIT) for future in futures])
 
     first, futures, values = lost()
     assert values == [200_000 + number for number in range(8)]
@@ -227,7 +230,7 @@ def test_a_value_that_is_lost_while_those_who_take_it_are_on_the_cluster(noting,
     assert max(attempts(futures)) <= 2  # one of them was running on the worker, and had not noted anything yet
 
 
-def test_a_long_chain_of_retries_and_losses_side_by_side(noting):
+def test_a_long_chain_of_retries_and_losses_side_by_side(on_two, noting):
     note, counts = noting
 
     @task(retries=2)
@@ -247,7 +250,7 @@ def test_a_long_chain_of_retries_and_losses_side_by_side(noting):
         futures = []
         for number in range(60):
             futures.append(shaky(number, *(futures[number - 3 : number - 2] if number >= 3 else ())))
-        return Seen(futures, [future.result(60) for future in futures])
+        return Seen(futures, [future.result(LIMIT) for future in futures])
 
     futures, values = shaking()
     assert values == list(range(60))

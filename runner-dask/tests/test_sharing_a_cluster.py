@@ -31,7 +31,7 @@ def what_is_left(address):
         return [*client.run_on_scheduler(look), *(each for found in there.values() for each in found)]
 
 
-def test_nothing_is_left_after_five_flow_runs(dask_cluster, wait_until):
+def test_nothing_is_left_after_five_flow_runs(shared_dask_cluster, wait_until):
     @task
     def nothing(number):
         return number
@@ -40,15 +40,15 @@ def test_nothing_is_left_after_five_flow_runs(dask_cluster, wait_until):
     def big(_):
         return bytes(20_000)
 
-    @flow(task_runner=DaskTaskRunner(address=dask_cluster.address))
+    @flow(task_runner=DaskTaskRunner(address=shared_dask_cluster.address))
     def many():
         return sum(nothing.map(big.map(range(100))).result()[0]) + len(nothing.map(range(100)).result())
 
-    before = what_is_left(dask_cluster.address)
+    wait_until(lambda: what_is_left(shared_dask_cluster.address) == [], "nothing of the tests before")
     for _ in range(5):
         assert many() == 100
-    wait_until(lambda: what_is_left(dask_cluster.address) == before, "none")
-    with distributed.Client(dask_cluster.address, set_as_default=False) as client:
+    wait_until(lambda: what_is_left(shared_dask_cluster.address) == [], "nothing")
+    with distributed.Client(shared_dask_cluster.address, set_as_default=False) as client:
         events = client.run_on_scheduler(
             lambda dask_scheduler: {
                 name: len(topic.events)
@@ -76,11 +76,13 @@ print(adding(int(os.environ["MINE"])))
 """
 
 
-def test_flow_runs_of_several_processes_at_once(dask_cluster, run_script):
+def test_flow_runs_of_several_processes_at_once(shared_dask_cluster, run_script):
     started = [
-        run_script(SCRIPT, name=f"{mine}.py", wait=False, env={"ADDRESS": dask_cluster.address, "MINE": str(mine)})
+        run_script(
+            SCRIPT, name=f"{mine}.py", wait=False, env={"ADDRESS": shared_dask_cluster.address, "MINE": str(mine)}
+        )
         for mine in range(3)
     ]
     for mine, process in enumerate(started):
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=100)
         assert out.strip() == str(sum(range(50)) + 50 * mine), err

@@ -9,16 +9,16 @@ import re
 import signal
 import socket
 import threading
-import time
 from types import SimpleNamespace
 
 import distributed
 import pytest
 from riverrun import flow
 from riverrun.exceptions import TaskRunnerStartError
-from riverrun.workers import Deadline
+from riverrun.workers import Call, Deadline
 from runner_dask import DaskTaskRunner
 from runner_dask._clusters import opened
+from runner_dask._connections import _connect as _connections_connect
 from runner_dask._unheard import no_answer
 
 pytestmark = [
@@ -36,16 +36,42 @@ def _collected():
     gc.collect()  # within the test to which it belongs
 
 
+LIMIT = 100
 ONE = {"n_workers": 1, "threads_per_worker": 1}
 
 
-def failure_of(runner, limit=20):
-    """The text of the error with which a runner does not start; that must not take long."""
-    began = time.monotonic()
+def failure_of(runner):
+    """The text of the error with which a runner does not start."""
     with pytest.raises(TaskRunnerStartError) as error, opened(runner):
         pass
-    assert time.monotonic() - began < limit
     return str(error.value)
+
+
+@pytest.fixture
+def over_when_connected(monkeypatch):
+    """Let `start_timeout` be over as soon as the scheduler has answered, however long that takes."""
+
+    def connect(runner, cluster, deadline):
+        client = _connections_connect(runner, cluster, deadline)
+        deadline._at = 0
+        return client
+
+    monkeypatch.setattr("runner_dask._connections._connect", connect)
+
+
+@pytest.fixture
+def over_when(monkeypatch, wait_until):
+    """Let `start_timeout` be over when a file is there that a worker makes, however long that takes."""
+
+    def over_when(file):
+        class UntilThen(Call):
+            def result(self, seconds):
+                wait_until(lambda: self._ended.is_set() or file.exists(), "the worker is as far as that")
+                return super().result(LIMIT if self._ended.is_set() else 0)
+
+        monkeypatch.setattr("runner_dask._temporary.Call", UntilThen)
+
+    return over_when
 
 
 # -- no cluster at that address
@@ -75,15 +101,15 @@ def test_a_malformed_address(address):
 
 def test_a_cluster_object_that_is_closed():
     cluster = distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0")
-    runner = DaskTaskRunner(cluster=cluster, start_timeout=1)
+    runner = DaskTaskRunner(cluster=cluster, start_timeout=LIMIT)
     cluster.close()
     assert "closed or closing Cluster" in failure_of(runner)
 
 
-def test_a_scheduler_without_workers(dask_scheduler):
-    text = failure_of(DaskTaskRunner(address=dask_scheduler.address, start_timeout=0.5))
+def test_a_scheduler_without_workers(dask_scheduler, over_when_connected):
+    text = failure_of(DaskTaskRunner(address=dask_scheduler.address, start_timeout=LIMIT))
     assert text == (
-        f"The Dask cluster at {dask_scheduler.address} has a scheduler and no worker: none came within 0.5 s. Start "
+        f"The Dask cluster at {dask_scheduler.address} has a scheduler and no worker: none came within 100 s. Start "
         f"one (`dask worker {dask_scheduler.address}`), look at why its workers do not start (their logs), or allow "
         "more time with start_timeout=SECONDS."
     )
@@ -95,24 +121,28 @@ def test_a_scheduler_that_is_stopped(dask_cluster):
     assert text.startswith("No connection to a Dask scheduler at ")
 
 
-def test_a_worker_that_is_stopped(dask_cluster):
+def test_a_worker_that_is_stopped(dask_cluster, monkeypatch):
     # Dask itself waits for it without end.
+    monkeypatch.setattr("runner_dask._unheard.ANSWER_WITHIN", LIMIT)
     dask_cluster.start_worker()
     with distributed.Client(dask_cluster.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=30)
-        (stopped, pid), _ = client.run(os.getpid).items()
+        client.wait_for_workers(2, timeout=LIMIT)
+        (stopped, pid), (other, _) = client.run(os.getpid).items()
     os.kill(pid, signal.SIGSTOP)
 
-    @flow(task_runner=DaskTaskRunner(address=dask_cluster.address, start_timeout=3))
+    @flow(task_runner=DaskTaskRunner(address=dask_cluster.address, start_timeout=10))
     def never_begins():
         raise AssertionError
 
     with pytest.raises(TaskRunnerStartError) as error:
         never_begins()
-    assert re.sub("[0-9]+ s ago", "N s ago", str(error.value)) == (
-        f"The Dask cluster at {dask_cluster.address} did not answer within 3 s: of its 2 workers, these have not: "
-        f"{stopped} (last heard of N s ago). End those that hang, or take them off the cluster "
-        "(`client.retire_workers`), or allow more time with start_timeout=SECONDS."
+    # It is the one of which nothing was heard for longest; on a busy machine the other may be named behind it.
+    ago = r"\(last heard of [0-9]+ s ago\)"
+    assert re.fullmatch(
+        f"The Dask cluster at {dask_cluster.address} did not answer within 10 s: of its 2 workers, these have not: "
+        f"{stopped} {ago}(, {other} {ago})?. End those that hang, or take them off the cluster "
+        r"\(`client.retire_workers`\), or allow more time with start_timeout=SECONDS.",
+        str(error.value),
     )
 
 
@@ -158,27 +188,31 @@ def test_a_worker_that_raises_while_it_starts(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().err == ""  # the error says it, and Dask does not say it beside
 
 
-def test_a_worker_that_dies_while_it_starts(tmp_path, monkeypatch):
-    source = "import os, sys\nos.write(2, b'fatal: out of luck\\n')\nos._exit(3)\n"
+def test_a_worker_that_dies_while_it_starts(tmp_path, monkeypatch, over_when):
+    mark = tmp_path / "dying"
+    source = f"import os, sys\nos.write(2, b'fatal: out of luck\\n')\nopen({str(mark)!r}, 'w').close()\nos._exit(3)\n"
     (tmp_path / "dying_preload.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    # Older versions of Dask do not notice the death, and start the worker again and again.
-    text = failure_of(DaskTaskRunner(cluster_kwargs={**ONE, "preload": ["dying_preload"]}, start_timeout=5))
+    over_when(mark)  # older versions of Dask do not notice the death, and start the worker again and again
+    text = failure_of(DaskTaskRunner(cluster_kwargs={**ONE, "preload": ["dying_preload"]}, start_timeout=LIMIT))
     assert "wrote to stderr:\n  fatal: out of luck" in text
 
 
-def test_workers_that_never_come(tmp_path, monkeypatch, worker_processes):
+def test_workers_that_never_come(tmp_path, monkeypatch, worker_processes, over_when):
+    mark = tmp_path / "hanging"
     (tmp_path / "hanging_preload.py").write_text(
-        "import sys, time\nprint('waiting for a lock', file=sys.stderr)\ntime.sleep(60)\n"
+        "import sys, time\nprint('waiting for a lock', file=sys.stderr, flush=True)\n"
+        f"open({str(mark)!r}, 'w').close()\ntime.sleep(600)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with opened(DaskTaskRunner(cluster_kwargs=ONE)):
-        pass  # the fork server is ready
-    text = failure_of(DaskTaskRunner(cluster_kwargs={**ONE, "preload": ["hanging_preload"]}, start_timeout=2))
-    assert "did not start within 2 s. 0 of 1 workers had started. Check cluster_kwargs, or allow more time with" in text
+    over_when(mark)
+    text = failure_of(DaskTaskRunner(cluster_kwargs={**ONE, "preload": ["hanging_preload"]}, start_timeout=LIMIT))
+    assert (
+        "did not start within 100 s. 0 of 1 workers had started. Check cluster_kwargs, or allow more time with" in text
+    )
     assert "start_timeout=SECONDS" in text
     assert text.endswith("wrote to stderr:\n  waiting for a lock")
-    assert worker_processes() == []
+    assert worker_processes() == set()
 
 
 @pytest.mark.parametrize(
@@ -221,18 +255,18 @@ def test_a_class_that_hangs_and_is_closed_when_it_comes():
         scheduler_address = "tcp://127.0.0.1:1"
 
         def __init__(self) -> None:
-            go_on.wait(20)
+            go_on.wait(LIMIT)
 
         def close(self):
             closed.set()
 
-    text = failure_of(DaskTaskRunner(cluster_class=Late, start_timeout=0.3), limit=5)
+    text = failure_of(DaskTaskRunner(cluster_class=Late, start_timeout=0.3))
     assert "Late` did not start within 0.3 s." in text
     go_on.set()
-    assert closed.wait(20)
+    assert closed.wait(LIMIT)
 
 
-def test_a_cluster_whose_workers_never_come_is_closed():
+def test_a_cluster_whose_workers_never_come_is_closed(over_when_connected):
     closed = []
 
     class Empty(distributed.LocalCluster):
@@ -247,8 +281,8 @@ def test_a_cluster_whose_workers_never_come_is_closed():
         "protocol": "tcp",
         "host": "127.0.0.1",
     }
-    text = failure_of(DaskTaskRunner(cluster_class=Empty, cluster_kwargs=kwargs, start_timeout=0.5))
-    assert "has a scheduler and no worker: none came within 0.5 s." in text
+    text = failure_of(DaskTaskRunner(cluster_class=Empty, cluster_kwargs=kwargs, start_timeout=LIMIT))
+    assert "has a scheduler and no worker: none came within 100 s." in text
     assert closed
 
 
@@ -280,7 +314,7 @@ def test_a_closing_that_fails_is_told_and_is_not_the_flows_failure(caplog):
         "worker_dashboard_address": "127.0.0.1:0",
     }
     with opened(DaskTaskRunner(cluster_class=Stubborn, cluster_kwargs=kwargs)) as cluster:
-        assert cluster.client.submit(int).result(20) == 0
+        assert cluster.client.submit(int).result(LIMIT) == 0
     assert "Stubborn` was closed with an error: OSError: the batch system does not answer" in caplog.text
 
 

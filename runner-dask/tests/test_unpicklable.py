@@ -9,9 +9,7 @@ from riverrun import flow, task
 from riverrun.exceptions import RemoteTaskError, TaskSerializationError
 from riverrun.task_runners import DaskTaskRunner
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
-
-RUNNER = DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"})
+LIMIT = 100
 
 
 class Seen:
@@ -24,26 +22,30 @@ class Seen:
         return iter(self.things)
 
 
-def with_neighbours(make):
+@pytest.fixture
+def with_neighbours(shared_dask_cluster):
     """Run one task between others; give its future and state, when the others have completed."""
 
     @task
     def plus_one(number):
         return number + 1
 
-    @flow(task_runner=RUNNER)
-    def among_others():
-        before = [plus_one(number) for number in range(5)]
-        future = make()
-        dependent = plus_one(future)
-        after = [plus_one(number) for number in range(5)]
-        assert [each.result(30) for each in [*before, *after]] == [1, 2, 3, 4, 5] * 2
-        return Seen(future, future.wait(30), dependent.wait(30))
+    def with_neighbours(make):
+        @flow(task_runner=DaskTaskRunner(address=shared_dask_cluster.address))
+        def among_others():
+            before = [plus_one(number) for number in range(5)]
+            future = make()
+            dependent = plus_one(future)
+            after = [plus_one(number) for number in range(5)]
+            assert [each.result(LIMIT) for each in [*before, *after]] == [1, 2, 3, 4, 5] * 2
+            return Seen(future, future.wait(LIMIT), dependent.wait(LIMIT))
 
-    return among_others()
+        return among_others()
+
+    return with_neighbours
 
 
-def test_an_argument_that_cannot_be_pickled():
+def test_an_argument_that_cannot_be_pickled(with_neighbours):
     @task
     def takes(number, lock):
         return number
@@ -60,7 +62,7 @@ def test_an_argument_that_cannot_be_pickled():
     assert "_thread.lock" in text
 
 
-def test_a_result_that_cannot_be_pickled():
+def test_a_result_that_cannot_be_pickled(with_neighbours):
     @task
     def gives():
         return {"text": "x", "lock": threading.Lock()}
@@ -75,7 +77,7 @@ def test_a_result_that_cannot_be_pickled():
     assert "_thread.lock" in str(caught.value)
 
 
-def test_a_large_result_that_cannot_be_pickled():
+def test_a_large_result_that_cannot_be_pickled(with_neighbours):
     @task
     def gives():
         return {"text": "x" * 200_000, "lock": threading.Lock()}
@@ -90,7 +92,7 @@ def test_a_large_result_that_cannot_be_pickled():
     assert "_thread.lock" in str(caught.value)
 
 
-def test_an_exception_that_cannot_be_pickled():
+def test_an_exception_that_cannot_be_pickled(with_neighbours):
     class HasLock(Exception):
         def __init__(self, text):
             super().__init__(text)
@@ -110,7 +112,7 @@ def test_an_exception_that_cannot_be_pickled():
     assert "it is locked" in str(caught.value)
 
 
-def test_an_exception_whose_init_takes_two_arguments():
+def test_an_exception_whose_init_takes_two_arguments(with_neighbours):
     class Two(Exception):
         def __init__(self, code, text):
             super().__init__(f"{code}: {text}")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from runner_dask._forget import forget
 from runner_dask._presence import Presence
 from runner_dask._watch import Watch
 
-LIMIT = 30
+LIMIT = 100
 """How long anything may take before it counts as a hang, in seconds."""
 NOWHERE = "127.0.0.99"
 """A machine that no worker is on: what may run only there waits, and fetches nothing."""
@@ -89,6 +90,7 @@ def call(topic):
     """Make a function that runs on a worker as the runner's own does: it notes, works, reports."""
 
     def run(key, notes=None, pause=0.0, *upstreams):
+        """Pause for a time, or until a file is there."""
         import time
 
         from distributed import get_worker
@@ -101,7 +103,12 @@ def call(topic):
         if notes:
             with Path(notes).open("a") as file:
                 file.write(f"{key}\n")
-        time.sleep(pause)
+        if isinstance(pause, str):
+            end = time.monotonic() + 600
+            while not Path(pause).exists() and time.monotonic() < end:
+                time.sleep(0.01)
+        else:
+            time.sleep(pause)
         worker.log_event(topic, {"op": "done", "key": key, "worker": worker.address})
         _running.end(key)
         return key
@@ -122,9 +129,11 @@ def local(n_workers=2, threads_per_worker=2, **options):
 
 
 @pytest.fixture
-def cluster():
-    with local() as made:
-        yield made
+def cluster(forked_clusters):
+    """Two workers with two threads each, which start again when they are killed: for all tests of this module."""
+    made = forked_clusters(2)
+    yield made.cluster
+    made.wait_for_workers()
 
 
 @pytest.fixture
@@ -139,6 +148,14 @@ def flow(cluster):
 @pytest.fixture
 def notes(tmp_path):
     return tmp_path / "notes"
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """A file for which calls wait; it is there when the test has ended, so that none stays on the cluster."""
+    file = tmp_path / "gate"
+    yield str(file)
+    file.touch()
 
 
 def counts(notes):
@@ -189,33 +206,33 @@ def test_a_task_that_ends_its_worker_is_told_and_not_run_again(flow, notes):
     assert bad.status == "cancelled"
 
 
-def test_with_no_failures_allowed_dask_says_killed_worker_and_the_watch_the_same_as_ever(notes):
-    import dask
-
+def test_with_no_failures_allowed_dask_says_killed_worker_and_the_watch_the_same_as_ever(flow, cluster, monkeypatch):
     def end(key):
         import os
 
         os._exit(9)
 
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), local(n_workers=1) as cluster:
-        flow = Flow(cluster)
-        future = flow.submit("bad", end)
-        flow.wait_until(lambda: flow.of("lost"))
-        assert [(event["key"], event["kind"]) for event in flow.of("lost")] == [("bad", "processing")]
-        assert future.key == "bad"
-        flow.client.close()
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
+    future = flow.submit("bad", end)
+    flow.wait_until(lambda: flow.of("lost"))
+    assert [(event["key"], event["kind"]) for event in flow.of("lost")] == [("bad", "processing")]
+    assert future.key == "bad"
 
 
-def test_a_worker_that_is_retired_ends_what_runs_and_the_rest_is_told(notes):
+def test_a_worker_that_is_retired_ends_what_runs_and_the_rest_is_told(notes, gate):
     with local(threads_per_worker=1) as cluster:
         flow = Flow(cluster)
         flow.wait_until(lambda: len(flow.of("joined")) == 2)
         address = min(flow.workers())
         keys = [f"work-{n}" for n in range(5)]
-        kept = [flow.submit(key, None, str(notes), 1.0, workers=[address]) for key in keys]
+        kept = [flow.submit(key, None, str(notes), gate, workers=[address]) for key in keys]
         flow.arrive()
         flow.wait_until(lambda: flow.of("begun"))
-        flow.client.retire_workers([address])
+        with ThreadPoolExecutor(1) as thread:
+            retired = thread.submit(flow.client.retire_workers, [address])
+            flow.wait_until(lambda: flow.of("leaving"))
+            Path(gate).touch()
+            retired.result(LIMIT)
         flow.wait_until(lambda: flow.of("left"))
 
         (running,) = flow.keys("begun")
@@ -231,13 +248,15 @@ def test_a_worker_that_is_retired_ends_what_runs_and_the_rest_is_told(notes):
         flow.client.close()
 
 
-def test_a_local_cluster_that_shrinks_lets_what_runs_end(notes):
+def test_a_local_cluster_that_shrinks_lets_what_runs_end(notes, gate):
     with local(threads_per_worker=1) as cluster:
         flow = Flow(cluster)
         keys = ["one", "two"]
-        kept = [flow.submit(key, None, str(notes), 1.5) for key in keys]
+        kept = [flow.submit(key, None, str(notes), gate) for key in keys]
         flow.wait_until(lambda: len(flow.of("begun")) == 2)
         cluster.scale(1)
+        flow.wait_until(lambda: flow.of("leaving"))
+        Path(gate).touch()
         flow.wait_until(lambda: flow.of("left") and len(flow.of("done")) == 2)
         assert flow.keys("lost") == flow.keys("lost", "leaving")
         assert len(flow.keys("lost")) == 1
@@ -250,7 +269,7 @@ def test_a_local_cluster_that_shrinks_lets_what_runs_end(notes):
 def test_a_cluster_that_closes_does_not_wait_once_it_was_told_to_forget():
     with local(n_workers=1) as cluster:
         flow = Flow(cluster)
-        kept = flow.submit("long", None, None, 60)
+        kept = flow.submit("long", None, None, 600)
         flow.wait_until(lambda: flow.of("begun"))
         forget(flow.client)
         assert not flow.of("leaving")
@@ -302,10 +321,10 @@ def test_what_waits_for_a_lost_value_is_told_and_never_runs(flow, notes):
     assert third.key not in flow.keys("begun")
 
 
-def test_what_another_client_cancels_is_told_and_what_our_own_does_is_not(flow):
+def test_what_another_client_cancels_is_told_and_what_our_own_does_is_not(flow, gate):
     from distributed import Future
 
-    ours, theirs = (flow.submit(key, None, None, 2) for key in ("ours", "theirs"))
+    ours, theirs = (flow.submit(key, None, None, gate) for key in ("ours", "theirs"))
     flow.wait_until(lambda: len(flow.of("begun")) == 2)
     ours.cancel()
     flow.settle()
@@ -318,10 +337,10 @@ def test_what_another_client_cancels_is_told_and_what_our_own_does_is_not(flow):
     assert theirs.key == "theirs"
 
 
-def test_a_restart_of_the_cluster_is_told(flow):
+def test_a_restart_of_the_cluster_is_told(flow, gate):
     done = flow.submit("done")
     done.result(timeout=LIMIT)
-    runs = flow.submit("runs", None, None, 60)
+    runs = flow.submit("runs", None, None, gate)
     flow.wait_until(lambda: len(flow.of("begun")) == 2)
     with Client(flow.client.scheduler.address, set_as_default=False) as other:
         other.restart(timeout=LIMIT)
@@ -357,7 +376,7 @@ def test_a_call_that_reported_its_error_is_not_told_and_one_that_dask_failed_is(
     assert told["worker"] in flow.workers()
 
 
-def test_an_argument_that_ends_its_worker_as_it_is_read_is_told(flow):
+def test_an_argument_that_ends_its_worker_as_it_is_read_is_told():
     class Stubborn:
         def __reduce__(self):
             import os
@@ -371,12 +390,17 @@ def test_an_argument_that_ends_its_worker_as_it_is_read_is_told(flow):
 
             return read, (os.getpid(),)
 
-    future = flow.submit("stubborn", None, None, 0, Stubborn())
-    flow.wait_until(lambda: flow.of("lost"))
-    flow.settle()
-    (told,) = flow.of("lost")  # Dask's worker dies of a message that it cannot read
-    assert (told["key"], told["kind"]) == ("stubborn", "processing")
-    assert future.key == "stubborn"
+    with local(n_workers=1) as cluster:  # its own: the nanny starts no other worker in place of this one
+        flow = Flow(cluster)
+        flow.wait_until(lambda: flow.of("joined"))
+        future = flow.submit("stubborn", None, None, 0, Stubborn())
+        flow.wait_until(lambda: flow.of("lost"))
+        flow.settle()
+        (told,) = flow.of("lost")  # Dask's worker dies of a message that it cannot read
+        assert (told["key"], told["kind"]) == ("stubborn", "processing")
+        assert future.key == "stubborn"
+        forget(flow.client)
+        flow.client.close()
 
 
 def test_what_a_user_gives_to_dask_itself_is_left_to_dask(flow):
@@ -390,7 +414,7 @@ def test_what_a_user_gives_to_dask_itself_is_left_to_dask(flow):
     assert not flow.of("lost")
 
 
-def test_events_arrive_in_order_and_the_loss_comes_last(flow):
+def test_events_arrive_in_order_and_the_loss_comes_last(flow, gate):
     topic = flow.topic
 
     def counts_up(key):
@@ -401,25 +425,29 @@ def test_events_arrive_in_order_and_the_loss_comes_last(flow):
 
         for n in range(200):
             get_worker().log_event(topic, {"op": "count", "n": n})
-        time.sleep(0.3)  # the stream takes what was logged
+        end = time.monotonic() + 600
+        while not os.path.exists(gate) and time.monotonic() < end:  # noqa: PTH110 - until what was logged has arrived
+            time.sleep(0.01)
         os._exit(9)
 
     future = flow.submit("counts", counts_up)
+    flow.wait_until(lambda: len(flow.of("count")) == 200)
+    Path(gate).touch()
     flow.wait_until(lambda: flow.of("lost"))
     told = [event.get("n") for event in flow.events if event["op"] in {"count", "lost"}]
     assert told == [*range(200), None]
     assert future.key == "counts"
 
 
-def test_adaptive_scaling_takes_no_worker_that_has_a_call_of_ours(flow):
+def test_adaptive_scaling_takes_no_worker_that_has_a_call_of_ours(flow, gate):
     def candidates(dask_scheduler):
         return dask_scheduler.workers_to_close(n=2)
 
     busy, idle = flow.workers()
-    kept = [flow.submit("busy", None, None, 60, workers=[busy])]
+    kept = [flow.submit("busy", None, None, gate, workers=[busy])]
     flow.wait_until(lambda: flow.of("begun"))
     assert flow.client.run_on_scheduler(candidates) == [idle]
-    kept.append(flow.submit("too", None, None, 60, workers=[idle]))
+    kept.append(flow.submit("too", None, None, gate, workers=[idle]))
     flow.wait_until(lambda: len(flow.of("begun")) == 2)
     assert flow.client.run_on_scheduler(candidates) == []
 
@@ -467,11 +495,9 @@ def test_nothing_is_left_on_the_scheduler_after_a_flow_run(cluster):
 
 
 def test_forgetting_a_cluster_that_is_gone_is_quiet():
-    with local(n_workers=1) as cluster:
+    with local(n_workers=0) as cluster:
         flow = Flow(cluster)
-    begin = time.monotonic()
     forget(flow.client, timeout=1)
-    assert time.monotonic() - begin < LIMIT
     flow.client.close()
 
 
@@ -541,7 +567,7 @@ def test_a_scheduler_without_riverrun_takes_the_watch_and_nothing_loops_when_no_
     flow = Flow(servers.address, timeout=LIMIT)
     worker = servers.worker("--no-nanny")
     keys = [f"work-{n}" for n in range(4)]
-    kept = [flow.submit(key, None, str(notes), 60, workers=["127.0.0.1"]) for key in keys]
+    kept = [flow.submit(key, None, str(notes), 600, workers=["127.0.0.1"]) for key in keys]
     flow.arrive()
     flow.wait_until(lambda: flow.of("begun"))
     os.killpg(worker.pid, signal.SIGKILL)
@@ -586,7 +612,7 @@ client.register_plugin(Watch(client.id))
 client.register_plugin(Presence(client.id))
 client.log_event("riverrun-" + client.id, {{"op": "hello"}})
 print(client.id, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
     with Client(servers.address, timeout=LIMIT, set_as_default=False) as onlooker:
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
