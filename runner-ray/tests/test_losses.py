@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
@@ -211,9 +212,27 @@ def test_a_task_killed_for_its_memory(run_script):
 
         hungry(return_state=True)
     """, lean=True)  # fmt: skip
-    assert process.out.startswith("Crashed\nTask run 'holds-"), process.out + process.err
-    assert " was killed by Ray because its node ran out of memory (it had used " in process.out
+    # Where the task had not begun, it had used nothing.
+    lost = (
+        r"Crashed\nTask run 'holds-\w+-0' was lost in attempt 1: (its Ray worker|Ray worker \S+:\d+) was killed by Ray "
+    )
+    why = r"because its node ran out of memory( \(it had used \d+ MiB at most\))?\. Give the node more memory, "
+    assert re.match(lost + why, process.out), process.out + process.err
     assert "ask for it with @task(resources={'memory': ...})" in process.out
+
+
+def test_the_text_about_a_task_that_was_killed_for_its_memory():
+    from ray.exceptions import OutOfMemoryError
+    from runner_ray._loss import Loss
+
+    witness = {"host": "node-1", "pid": 7, "status": None, "peak": 3 << 30, "lines": ["the last words"]}
+    loss = Loss(OutOfMemoryError("Memory was 23GB used / 24GB limit.\nAnd more."), witness)
+    assert loss.begun
+    assert loss.text("greedy-0", 1) == (
+        "Task run 'greedy-0' was lost in attempt 1: Ray worker node-1:7 was killed by Ray because its node ran out of "
+        "memory (it had used 3072 MiB at most). Give the node more memory, ask for it with @task(resources={'memory': "
+        "...}), or do less at once. Ray says: Memory was 23GB used / 24GB limit.\nIts last lines:\n  the last words"
+    )
 
 
 @pytest.mark.stress  # on a machine whose memory others fill or free meanwhile it says nothing
