@@ -300,7 +300,7 @@ def test_a_cluster_whose_head_says_that_it_has_no_cpu(held_session, monkeypatch)
 
     nodes = _head.nodes
     monkeypatch.setattr(_head, "nodes", lambda: [{**node, "Resources": {"memory": 1.0}} for node in nodes()])
-    text = failure_of(RayTaskRunner(address=held_session.address, start_timeout=4))
+    text = failure_of(RayTaskRunner(address=held_session.address, start_timeout=1))
     assert text == WITHOUT_A_CPU.format(held_session.address)
 
 

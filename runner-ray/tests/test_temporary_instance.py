@@ -17,7 +17,7 @@ import pytest
 LIMIT = 120
 
 SCRIPT = """
-    import json, os, sys, threading
+    import json, os, sys, threading, time
     import psutil
     from riverrun import flow, task
     from riverrun.task_runners import RayTaskRunner
@@ -46,7 +46,13 @@ SCRIPT = """
 
     seen = asking()
     seen["auth_after"] = os.environ.get("RAY_AUTH_MODE")
-    seen["left"] = [p.name() for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    end = time.monotonic() + 60
+    while True:  # who has been told to end takes a moment
+        left = psutil.Process().children(recursive=True)
+        seen["left"] = [repr(each) for each in left if each.is_running() and "zombie" not in repr(each)]
+        if not seen["left"] or time.monotonic() > end:
+            break
+        time.sleep(0.05)
     seen["threads_left"] = [each.name for each in threading.enumerate() if "riverrun" in each.name]
     seen["folder_left"] = os.path.exists(seen["folder"])
     print(json.dumps(seen))
@@ -210,7 +216,11 @@ def of_group(pid):
 
 
 def gone(members):
-    return not [each for each in members if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    left = []
+    for each in members:
+        with suppress(psutil.NoSuchProcess):
+            left += [each] if each.is_running() and each.status() != psutil.STATUS_ZOMBIE else []
+    return not left
 
 
 @pytest.mark.parametrize(
@@ -440,18 +450,30 @@ def folders():
     return set(Path(tempfile.gettempdir()).glob("riverrun-ray-*"))
 
 
+AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+
+
 def test_a_process_that_is_killed_leaves_no_worker_and_no_server(run_script, tmp_path, wait_until, family_of):
     """But for two agents of Ray's own, which look after themselves (they are ended with the test), and the folder."""
     before = folders()
     process = run_script(SLEEPING, str(tmp_path / "script.py"), str(tmp_path), wait=False)
     wait_until((tmp_path / "runs").exists, "a task runs")
     members = family_of(process.pid)
-    agents = [each for each in members if each.name() in {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}]
-    assert len(members) > len(agents) + 3
+    assert len(members) > len(AGENTS) + 3
+
+    def left():
+        names = set()
+        for each in members:
+            with suppress(psutil.NoSuchProcess):
+                if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                    names.add(each.name())
+        return names
+
+    assert not left() <= AGENTS
     process.kill()
     process.communicate(timeout=LIMIT)
-    wait_until(lambda: gone([each for each in members if each not in agents]), "no worker is left")
-    for each in agents:
+    wait_until(lambda: left() <= AGENTS, "no worker is left")
+    for each in members:
         with suppress(psutil.NoSuchProcess):
             each.kill()
     for folder in folders() - before:
