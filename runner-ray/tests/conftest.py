@@ -11,10 +11,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 # Before Ray is imported, which reads it once: all clusters of these tests ask for this token.
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
 
-LIMIT = 60
-"""How long anything may take before it counts as a hang, in seconds."""
+LIMIT = 120
+"""How long anything may take before it counts as a hang, in seconds; on a quiet machine nothing takes more than ten."""
+HANG = 400
+"""How long a test may take here, in seconds, if it does not say it itself: it may wait for several such things."""
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(HANG))
 
 
 def eventually(condition: Callable[[], object], what: str, limit: float = LIMIT):
@@ -96,6 +105,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+LEAN = """
+from ray._private.node import Node
+Node.start_monitor = Node.start_log_monitor = Node.start_api_server = lambda *_, **__: None
+"""
+"""Code that lets Ray start no autoscaler, no monitor of logs and no server for a dashboard: a third of a head's cost.
+
+Nothing of Riverrun asks them for anything but whether there is an autoscaler, and of that they say no.
+"""
+
 NODE = """
 import sys
 from ray._private import services
@@ -109,24 +127,32 @@ main()
 class RayCluster:
     """A head, and as many nodes as a test starts, as `ray start` starts them."""
 
-    def __init__(self, processes: Processes, *options: str, cpus: int = 2, client: bool = False) -> None:
+    def __init__(
+        self, processes: Processes, *options: str, cpus: int = 2, client: bool = False, lean: bool = True
+    ) -> None:
         self._processes = processes
+        self._code = (LEAN if lean else "") + NODE
+        self._nodes: list[subprocess.Popen[str]] = []
         self.folder = Path(tempfile.mkdtemp(prefix="rr-", dir="/tmp"))  # the names of sockets are made of it
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
         client_port = free_port()
         self.client_address = f"ray://127.0.0.1:{client_port}"
         # Without a server for Ray Client, the head needs not be waited for so long.
         options += ("--ray-client-server-port", str(client_port)) if client else ()
-        self.head = self._start("--head", "--port", str(self.port), "--temp-dir", str(self.folder), "--num-cpus",
+        self.head = self._start("--head", "--port=0", "--temp-dir", str(self.folder), "--num-cpus",
                                 str(cpus), "--include-dashboard=false", *options)  # fmt: skip
-        self._wait_for(self.head, "Ray runtime started")
-        if client:
-            eventually(lambda: is_open(client_port), "the server for Ray Client listens")
+        try:
+            self._wait_for(self.head, "Ray runtime started")
+            self.address = (self.folder / "ray_current_cluster").read_text()
+            if client:
+                eventually(lambda: is_open(client_port), "the server for Ray Client listens")
+        except BaseException:
+            self.end()
+            raise
 
     def start_node(self, *options: str, cpus: int = 2) -> subprocess.Popen[str]:
         """Start a node more; wait until it is there."""
         node = self._start("--address", self.address, "--num-cpus", str(cpus), *options)
+        self._nodes.append(node)
         self._wait_for(node, "Ray runtime started")
         return node
 
@@ -134,8 +160,9 @@ class RayCluster:
         self.log = self.folder / f"log-{time.monotonic_ns()}"
         with self.log.open("w") as log:
             return self._processes.start(
-                "-c", NODE, "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block", *options,
-                stdout=log, stderr=log,
+                "-c", self._code, "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block",
+                # Ports of the system's choice: by default, all clusters of a machine try the same ones.
+                "--min-worker-port=0", "--max-worker-port=0", *options, stdout=log, stderr=log,
                 # A head that is told that there are no other nodes takes loopback, and so do its children. Without
                 # gRPC's preparations for a fork, its server for Ray Client does not lose some that it forks.
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GRPC_ENABLE_FORK_SUPPORT": "0",
@@ -155,7 +182,7 @@ class RayCluster:
         found = []
         for each in family((of or self.head).pid):
             with suppress(psutil.NoSuchProcess):
-                if each.name().startswith(name):
+                if each.name().startswith(name) and each.status() != psutil.STATUS_ZOMBIE:
                     found.append(each)
         return found
 
@@ -163,8 +190,22 @@ class RayCluster:
         (found,) = self.processes_named(name, of)
         found.kill()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the head is there, with all that belongs to it."""
+        return self.head.poll() is None and all(self.processes_named(name) for name in ("gcs_server", "raylet"))
+
+    def end_nodes(self) -> None:
+        """End what is left of the nodes that tests have started."""
+        for node in self._nodes:
+            kill_all(node.pid)
+            node.wait()
+        self._nodes.clear()
+
     def end(self) -> None:
+        self.end_nodes()
         kill_all(self.head.pid)
+        self.head.wait()
         import shutil
 
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -194,30 +235,91 @@ def make_ray_cluster(processes) -> Iterator[Callable[..., RayCluster]]:
 def shared_ray_cluster(tmp_path_factory) -> Iterator[RayCluster]:
     """A head with two CPUs and a server for Ray Client: for all tests that leave it as it was."""
     processes = Processes(tmp_path_factory.mktemp("shared"))
-    cluster = RayCluster(processes, client=True)
+    cluster = RayCluster(processes, client=True, lean=False)
     yield cluster
     processes.end()
     cluster.end()
 
 
-@pytest.fixture(scope="module")
-def held_session(shared_ray_cluster) -> Iterator[RayCluster]:
-    """The shared cluster, and a session with it that stays open: flow runs that overlap with it share it."""
-    from runner_ray import RayTaskRunner
-    from runner_ray._sessions import opened
+@pytest.fixture(scope="session")
+def lasting_ray_clusters(tmp_path_factory) -> Iterator[list[RayCluster]]:
+    """The heads that were started for tests that may kill theirs."""
+    clusters: list[RayCluster] = []
+    yield clusters
+    for cluster in clusters:
+        cluster.end()
 
-    with opened(RayTaskRunner(address=shared_ray_cluster.address)):
-        yield shared_ray_cluster
+
+@pytest.fixture
+def mortal_ray_cluster(lasting_ray_clusters, tmp_path_factory) -> RayCluster:
+    """A head that a test may kill: that of the test before, if it is alive, or a new one."""
+    if lasting_ray_clusters and lasting_ray_clusters[-1].is_whole:
+        lasting_ray_clusters[-1].end_nodes()
+    else:
+        lasting_ray_clusters.append(RayCluster(Processes(tmp_path_factory.mktemp("mortal"))))
+    return lasting_ray_clusters[-1]
+
+
+class Sessions:
+    """The session of Ray in the tests' process, of which there is one: it goes from test to test."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._session: Any = None
+
+    def hold(self, address: str) -> None:
+        """See that a session with a cluster is open; flow runs that ask for the same share it."""
+        import ray
+        from runner_ray import RayTaskRunner
+        from runner_ray._sessions import opened
+
+        held = self._session
+        if held is None or held.asked != (address, None) or held.gone or not ray.is_initialized():
+            self.close()
+            self._session = self._open.enter_context(opened(RayTaskRunner(address=address, start_timeout=LIMIT)))
+
+    def close(self) -> None:
+        self._session = None
+        self._open.close()
+
+
+@pytest.fixture(scope="session")
+def sessions() -> Iterator[Sessions]:
+    sessions = Sessions()
+    yield sessions
+    sessions.close()
+
+
+@pytest.fixture
+def held_session(sessions, shared_ray_cluster) -> RayCluster:
+    """The shared cluster, and a session with it that stays open: flow runs that overlap with it share it."""
+    sessions.hold(shared_ray_cluster.address)
+    return shared_ray_cluster
+
+
+@pytest.fixture
+def no_session(sessions) -> None:
+    """None is open in this process: for tests whose flow runs open their own."""
+    sessions.close()
+
+
+@pytest.fixture
+def lean(monkeypatch) -> None:
+    """Let temporary instances of this process do without what they do not need."""
+    from ray._private.node import Node
+
+    for name in ("start_monitor", "start_log_monitor", "start_api_server"):
+        monkeypatch.setattr(Node, name, lambda *_, **__: None)
 
 
 @pytest.fixture
 def run_script(processes, tmp_path):
     """Run a script to its end; give what it printed, or start it only."""
 
-    def run(source: str, *arguments: str, name: str = "script.py", wait: bool = True, **options):
+    def run(source: str, *arguments: str, name: str = "script.py", wait: bool = True, lean: bool = False, **options):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(dedent(source))
+        file.write_text((LEAN if lean else "") + dedent(source))
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = processes.start(*(arguments or (str(file),)), **{**pipes, **options})
         if not wait:
@@ -241,19 +343,6 @@ def wait_until():
 @pytest.fixture
 def family_of():
     return family
-
-
-@pytest.fixture
-def nothing_left():
-    """After the test no process of a temporary instance is left, and none of its folders."""
-    before = {process.pid for process in family(os.getpid())}
-    folders = set(Path(tempfile.gettempdir()).glob("riverrun-ray-*"))
-    yield
-    eventually(
-        lambda: not [p for p in family(os.getpid()) if p.pid not in before and p.status() != psutil.STATUS_ZOMBIE],
-        "no process is left", limit=10,
-    )  # fmt: skip
-    assert set(Path(tempfile.gettempdir()).glob("riverrun-ray-*")) - folders == set()
 
 
 class Notes:

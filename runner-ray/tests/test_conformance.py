@@ -1,9 +1,9 @@
 """The conformance suite on each kind of cluster.
 
-A temporary instance takes five seconds to start and to shut down, so not every test of the suite has one of its own:
-that class runs those in which how the cluster begins and ends can make a difference. The classes with all tests share
-one session with a running cluster, by its address and through Ray Client, as flow runs of one process do that overlap;
-each of them also has a class whose flow runs connect by themselves.
+The two classes with all tests share one session with a running cluster, by its address and through Ray Client, as flow
+runs of one process do that overlap. In the others each flow run opens its own: those run the tests in which how a
+session begins and ends can make a difference. An instance costs ten seconds of a processor, and ten processes: what
+starts many of them, or tests a second time what another class has tested, is left to the stress tests.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from riverrun.task_runners import RayTaskRunner
 from riverrun.testing import TaskRunnerConformance
-from runner_ray._sessions import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from riverrun.abc import TaskRunner
 
 BEGIN_AND_END = (
@@ -31,6 +28,14 @@ BEGIN_AND_END = (
     "test_values_go_from_task_to_task",
     "test_what_was_started_is_stopped_if_the_start_fails_at_its_end",
 )
+FEW = (
+    "test_a_runner_that_does_not_start_fails_the_flow_run_before_its_body",
+    "test_leaving_the_start_context_by_an_exception_lets_it_through",
+    "test_several_threads_run_flows_with_one_runner_object",
+    "test_the_runner_can_be_pickled",
+)
+"""What differs most where a flow run opens its session by itself."""
+LOST = "test_runs_on_other_workers_survive_a_worker_that_dies"
 
 
 def only(*names: str) -> Any:
@@ -47,46 +52,14 @@ def only(*names: str) -> Any:
     return leave_out_others
 
 
-@pytest.fixture(scope="class")
-def direct(shared_ray_cluster: Any) -> Iterator[TaskRunner]:
-    runner = RayTaskRunner(address=shared_ray_cluster.address)
-    with opened(runner):
-        yield runner
-
-
-@pytest.fixture(scope="class")
-def through_client(shared_ray_cluster: Any) -> Iterator[TaskRunner]:
-    runner = RayTaskRunner(address=shared_ray_cluster.client_address)
-    with opened(runner):
-        yield runner
-
-
-class TestRunningCluster(TaskRunnerConformance):
-    time_limit = 90
+class OnRay(TaskRunnerConformance):
+    time_limit = 300
     workers = 2
     survives_lost_workers = True
 
-    @pytest.fixture
-    def task_runner(self, direct: TaskRunner) -> TaskRunner:
-        return direct
 
-
-class TestRayClient(TaskRunnerConformance):
-    time_limit = 90
-    workers = 2
-    survives_lost_workers = True
-
-    @pytest.fixture
-    def task_runner(self, through_client: TaskRunner) -> TaskRunner:
-        return through_client
-
-
-@only(*BEGIN_AND_END, "test_runs_on_other_workers_survive_a_worker_that_dies", "test_each_task_runs_exactly_once")
-class TestTemporaryInstance(TaskRunnerConformance):
-    time_limit = 90
-    workers = 2
-    survives_lost_workers = True
-
+@pytest.mark.usefixtures("no_session", "lean")
+class OnTemporaryInstances(OnRay):
     @pytest.fixture
     def task_runner(self) -> TaskRunner:
         return RayTaskRunner(init_kwargs={"num_cpus": 2})
@@ -96,24 +69,40 @@ class TestTemporaryInstance(TaskRunnerConformance):
         return RayTaskRunner(address="127.0.0.1:1", start_timeout=2)
 
 
-SHORT = [name for name in BEGIN_AND_END if "no_listening_socket" not in name and "leaves_no_other" not in name]
+@only(*FEW, LOST)
+class TestTemporaryInstance(OnTemporaryInstances):
+    pass
 
 
-@only(*SHORT)
-class TestRunningClusterWithSessionsOfItsOwn(TaskRunnerConformance):
-    time_limit = 90
-    workers = 2
+@pytest.mark.stress
+@only(*(name for name in BEGIN_AND_END if name not in FEW), "test_each_task_runs_exactly_once")
+class TestMoreTemporaryInstances(OnTemporaryInstances):
+    """Each test starts an instance, or six."""
 
+
+@pytest.mark.usefixtures("no_session")
+class WithSessionsOfItsOwn(OnRay):
     @pytest.fixture
     def task_runner(self, shared_ray_cluster: Any) -> TaskRunner:
         return RayTaskRunner(address=shared_ray_cluster.address)
 
 
-@only(*SHORT)
-class TestRayClientWithSessionsOfItsOwn(TaskRunnerConformance):
-    time_limit = 90
-    workers = 2
+@only(*FEW)
+class TestRunningClusterWithSessionsOfItsOwn(WithSessionsOfItsOwn):
+    pass
 
+
+SHORT = [name for name in BEGIN_AND_END if "no_listening_socket" not in name and "leaves_no_other" not in name]
+
+
+@pytest.mark.stress
+@only(*(name for name in SHORT if name not in FEW))
+class TestMoreOfARunningClusterWithSessionsOfItsOwn(WithSessionsOfItsOwn):
+    pass
+
+
+@pytest.mark.usefixtures("no_session")
+class ThroughRayClientWithSessionsOfItsOwn(OnRay):
     @pytest.fixture
     def task_runner(self, shared_ray_cluster: Any) -> TaskRunner:
         return RayTaskRunner(address=shared_ray_cluster.client_address)
@@ -121,3 +110,37 @@ class TestRayClientWithSessionsOfItsOwn(TaskRunnerConformance):
     @pytest.fixture
     def unstartable_task_runner(self, closed_port: int) -> TaskRunner:
         return RayTaskRunner(address=f"ray://127.0.0.1:{closed_port}", start_timeout=2)
+
+
+@only(*FEW)
+class TestRayClientWithSessionsOfItsOwn(ThroughRayClientWithSessionsOfItsOwn):
+    pass
+
+
+@pytest.mark.stress
+@only(*(name for name in SHORT if name not in FEW))
+class TestMoreOfRayClientWithSessionsOfItsOwn(ThroughRayClientWithSessionsOfItsOwn):
+    pass
+
+
+class ThroughRayClient(OnRay):
+    @pytest.fixture
+    def task_runner(self, sessions: Any, shared_ray_cluster: Any) -> TaskRunner:
+        sessions.hold(shared_ray_cluster.client_address)
+        return RayTaskRunner(address=shared_ray_cluster.client_address)
+
+
+class TestRayClient(ThroughRayClient):
+    test_the_process_ends_and_leaves_no_other_behind_after = None  # as long as all the others together
+
+
+@pytest.mark.stress
+@only("test_the_process_ends_and_leaves_no_other_behind_after")
+class TestSignalsThroughRayClient(ThroughRayClient):
+    pass
+
+
+class TestRunningCluster(OnRay):  # last: the tests that follow hold the same session
+    @pytest.fixture
+    def task_runner(self, held_session: Any) -> TaskRunner:
+        return RayTaskRunner(address=held_session.address)

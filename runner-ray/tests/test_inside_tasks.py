@@ -13,7 +13,7 @@ from riverrun import flow, get_run_logger, task
 from riverrun.exceptions import TaskRunnerStartError
 from riverrun.task_runners import RayTaskRunner
 
-LIMIT = 60
+LIMIT = 120
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Nodes and heads that die: every run reaches a final state, and nothing hangs."""
+"""Nodes and heads that die: every run reaches a final state, and nothing hangs.
+
+What is held in a task is held for ten minutes: that a state comes at all is because its node is gone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from riverrun import flow, task
 from riverrun.exceptions import CrashedRun
 from riverrun.task_runners import RayTaskRunner
 
-LIMIT = 60
+LIMIT = 120
+pytestmark = pytest.mark.usefixtures("no_session")
 
 
 class Seen:
@@ -50,10 +54,10 @@ def second_node(cluster):
     return cluster.start_node("--resources", '{"second": 10}')
 
 
-def test_sigkill_of_the_second_nodes_raylet(make_ray_cluster, notes, noting, holding):
+def test_sigkill_of_the_second_nodes_raylet(mortal_ray_cluster, notes, noting, holding):
     """One run is lost and Crashed, the value that was there is made again, what waited for the node is told so."""
     hold, held = holding
-    cluster = make_ray_cluster()
+    cluster = mortal_ray_cluster
     node = second_node(cluster)
     there = {"ray": {"resources": {"second": 1}}}
     large, length = large_value_on_a_worker(noting)
@@ -83,9 +87,7 @@ def test_sigkill_of_the_second_nodes_raylet(make_ray_cluster, notes, noting, hol
         states = [future.wait(LIMIT) for future in [stuck, *waits]]
         return Seen(neighbours, states, length(value_here).result(LIMIT), length(value).wait(LIMIT))
 
-    began = time.monotonic()
     neighbours, states, size, of_lost = lost()
-    assert time.monotonic() - began < 2 * LIMIT
     assert neighbours == list(range(20))
     assert size == 2_000_000
     assert [state.name for state in states] == ["Crashed"] * 3
@@ -100,8 +102,8 @@ def test_sigkill_of_the_second_nodes_raylet(make_ray_cluster, notes, noting, hol
     assert of_lost.name == "Crashed"
 
 
-def test_a_value_that_was_lost_with_its_node_is_made_again(make_ray_cluster, notes, noting):
-    cluster = make_ray_cluster(cpus=1)
+def test_a_value_that_was_lost_with_its_node_is_made_again(mortal_ray_cluster, notes, noting):
+    cluster = mortal_ray_cluster
     node = second_node(cluster)
     large, length = large_value_on_a_worker(noting)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -111,7 +113,7 @@ def test_a_value_that_was_lost_with_its_node_is_made_again(make_ray_cluster, not
     def lost():
         import ray
 
-        (there,) = [each["NodeID"] for each in ray.nodes() if "second" in each["Resources"]]
+        (there,) = [each["NodeID"] for each in ray.nodes() if each["Alive"] and "second" in each["Resources"]]
         with remote_options(scheduling_strategy=NodeAffinitySchedulingStrategy(there, soft=True)):
             value = large()
             fetched = large()
@@ -127,6 +129,26 @@ def test_a_value_that_was_lost_with_its_node_is_made_again(make_ray_cluster, not
 
 
 # -- the head
+
+
+def test_a_head_that_is_stopped_is_not_waited_for(mortal_ray_cluster):
+    cluster = mortal_ray_cluster
+    (head,) = cluster.processes_named("gcs_server")
+
+    @task
+    def quick():
+        return 7
+
+    @flow(task_runner=RayTaskRunner(address=cluster.address))
+    def goes_on():
+        quick().result(LIMIT)
+        head.suspend()  # it still accepts connections
+        try:
+            return quick.with_options(resources={"cpu": 0.5})().result(LIMIT)  # asks which nodes there are
+        finally:
+            head.resume()
+
+    assert goes_on() == 7
 
 
 def lost_head(cluster, noting, end, *, address=None):
@@ -145,12 +167,10 @@ def lost_head(cluster, noting, end, *, address=None):
         assert done.result(LIMIT) == 7
         futures = [sleeps() for _ in range(5)]
         eventually_noted(noting)
-        began = time.monotonic()
         end()
         states = [future.wait(LIMIT) for future in futures]
-        took = time.monotonic() - began
         late = quick().wait(LIMIT)
-        return Seen(done.result(), states, took, late)
+        return Seen(done.result(), states, late)
 
     return headless(return_state=True)
 
@@ -163,9 +183,9 @@ def eventually_noted(noting):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("name", ["gcs_server", "raylet", "all"])
-def test_sigkill_of_the_head(make_ray_cluster, noting, name):
-    cluster = make_ray_cluster()
+@pytest.mark.parametrize("name", ["gcs_server", "raylet", pytest.param("all", marks=pytest.mark.stress)])
+def test_sigkill_of_the_head(mortal_ray_cluster, noting, name):
+    cluster = mortal_ray_cluster
 
     def end():
         if name == "all":
@@ -173,9 +193,8 @@ def test_sigkill_of_the_head(make_ray_cluster, noting, name):
         else:
             cluster.kill(name)
 
-    done, states, took, late = lost_head(cluster, noting, end).result()
+    done, states, late = lost_head(cluster, noting, end).result()
     assert done == 7
-    assert took < 15
     assert [state.name for state in states] == ["Crashed"] * 5
     for state in [*states, late]:
         assert f"lost the connection to the Ray cluster at {cluster.address}: " in state.message
@@ -198,42 +217,19 @@ def answer():
 
 @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
 def elsewhere():
-    return answer().result(60)
+    return answer().result(LIMIT)
 
 @flow(task_runner=RayTaskRunner(address=ADDRESS))
 def goes_on():
-    print(sleeps().wait(60).message)
+    print(sleeps().wait(LIMIT).message)
+    heard = time.monotonic()
     print(elsewhere())  # at once: the session is not closed yet
-    time.sleep(SECONDS + 3)
-    return answer().wait(5).name
+    time.sleep(max(0, heard + SECONDS + 3 - time.monotonic()))
+    return answer().wait(LIMIT).name
 
 OPEN
 print(goes_on())
 """
-
-
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("of_user", [False, True])
-def test_a_flow_run_that_goes_on_without_its_cluster_is_not_ended_by_ray(
-    make_ray_cluster, run_script, tmp_path, wait_until, of_user
-):
-    """Ray ends a process in which a session is open, or a question to the head is, so long after the head has gone."""
-    seconds = 15
-    cluster = make_ray_cluster()
-    source = GOES_ON.replace("ADDRESS", repr(cluster.address)).replace("SECONDS", str(seconds))
-    source = source.replace("NOTED", repr(str(tmp_path / "noted")))
-    source = source.replace("OPEN", f"import ray; ray.init({cluster.address!r})" if of_user else "")
-    env = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(seconds), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    process = run_script(source, wait=False, env=env)
-    wait_until((tmp_path / "noted").exists, "the task runs")
-    cluster.end()
-    out, err = process.communicate(timeout=2 * LIMIT)
-    message, *others = out.splitlines()
-    assert f"lost the connection to the Ray cluster at {cluster.address}: " in message, err
-    assert others == ["42", "Crashed"], err
-    closing = "Closing the session of Ray that was open in this process: lost the connection to the Ray cluster at "
-    assert (closing in err) == of_user
-
 
 LAST_LINE = """
 import os, sys, threading, time
@@ -247,14 +243,14 @@ def answer():
 
 @flow(task_runner=RayTaskRunner(address=ADDRESS))
 def prints():
-    print(answer().result(60))
+    print(answer().result(LIMIT))
     open(NOTED, "w").close()
     while not os.path.exists(GONE):
         time.sleep(0.05)
     line = {"ip": "127.0.0.1", "pid": "autoscaler", "is_err": False, "lines": [":event_summary:the last line"]}
     of_ray = threading.Thread(target=ray._private.worker.print_worker_logs, args=(line, sys.stdout), daemon=True)
     of_ray.start()
-    of_ray.join(10)
+    of_ray.join(LIMIT)
     return of_ray.is_alive()
 
 OPEN
@@ -262,69 +258,61 @@ print(prints())
 """
 
 
-@pytest.mark.parametrize("of_user", [False, True])
-def test_the_last_line_of_a_cluster_asks_nothing_of_a_head_that_is_gone(
-    make_ray_cluster, run_script, tmp_path, wait_until, of_user
+# A thread of gRPC's says so when its channel is closed.
+@pytest.mark.filterwarnings("ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.timeout(800)
+@pytest.mark.parametrize("of_user", [False, pytest.param(True, marks=pytest.mark.stress)])
+def test_flow_runs_of_three_processes_outlive_their_cluster(  # noqa: PLR0917 - fixtures
+    make_ray_cluster, run_script, noting, tmp_path, wait_until, of_user
 ):
-    """Ray's thread would wait for the head; its session could not be closed, and Ray would end the process."""
-    cluster = make_ray_cluster()
-    source = LAST_LINE.replace("ADDRESS", repr(cluster.address))
-    source = source.replace("OPEN", f"ray.init({cluster.address!r})" if of_user else "")
-    source = source.replace("NOTED", repr(str(tmp_path / "noted"))).replace("GONE", repr(str(tmp_path / "gone")))
-    process = run_script(source, wait=False, env={"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"})
-    wait_until((tmp_path / "noted").exists, "the flow has begun")
-    cluster.end()
-    (tmp_path / "gone").touch()
-    out, err = process.communicate(timeout=LIMIT)
+    """One head serves three; it dies with all that belongs to it, and with its server for Ray Client.
+
+    Ray ends a process in which a session is open, or a question to the head is, so long after the head has gone: here,
+    30 seconds. One process goes on for longer than that; it may have no session of Ray then. In another one, Ray prints
+    the last line of the cluster, and would ask the head for its colour: that session could not be closed.
+    """
+    seconds = 30
+    cluster = make_ray_cluster(client=True)
+    gone, processes = tmp_path / "gone", []
+    env = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(seconds), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    for number, source in enumerate((GOES_ON, LAST_LINE)):
+        noted = tmp_path / f"noted-{number}"
+        opening = f"import ray; ray.init({cluster.address!r})" if of_user else ""
+        words = {"ADDRESS": repr(cluster.address), "SECONDS": str(seconds), "NOTED": repr(str(noted)),
+                 "GONE": repr(str(gone)), "OPEN": opening, "LIMIT": str(LIMIT)}  # fmt: skip
+        for word, value in words.items():
+            source = source.replace(word, value)  # noqa: PLW2901
+        processes.append(run_script(source, name=f"script-{number}.py", wait=False, lean=True, env=env))
+        wait_until(noted.exists, "the flow runs")
+
+    def end():
+        cluster.end()
+        gone.touch()
+
+    done, states, late = lost_head(cluster, noting, end, address=cluster.client_address).result()
+    assert done == 7
+    for state in [*states, late]:
+        assert state.name == "Crashed"
+        assert f"lost the connection to the Ray cluster at {cluster.client_address}: " in state.message
+
+    out, err = processes[0].communicate(timeout=2 * LIMIT)
+    message, *others = out.splitlines()
+    assert f"lost the connection to the Ray cluster at {cluster.address}: " in message, err
+    assert others == ["42", "Crashed"], err
+    closing = "Closing the session of Ray that was open in this process: lost the connection to the Ray cluster at "
+    assert (closing in err) == of_user
+
+    out, err = processes[1].communicate(timeout=LIMIT)
     first, *printed, last = out.splitlines()
     assert (first, last) == ("42", "False"), err
     assert "the last line" in printed[-1]
 
 
-def test_a_head_that_is_stopped_is_not_waited_for(make_ray_cluster):
-    cluster = make_ray_cluster()
-    (head,) = cluster.processes_named("gcs_server")
+def test_a_session_that_is_shut_down_during_the_run(shared_ray_cluster, noting):
+    import ray
 
-    @task
-    def quick():
-        return 7
-
-    @flow(task_runner=RayTaskRunner(address=cluster.address))
-    def goes_on():
-        quick().result(LIMIT)
-        head.suspend()  # it still accepts connections
-        try:
-            return quick.with_options(resources={"cpu": 0.5})().result(LIMIT)  # asks which nodes there are
-        finally:
-            head.resume()
-
-    assert goes_on() == 7
-
-
-# A thread of gRPC's says so when its channel is closed.
-@pytest.mark.filterwarnings("ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning")
-def test_sigkill_of_the_head_through_ray_client(make_ray_cluster, noting):
-    cluster = make_ray_cluster(client=True)
-    state = lost_head(cluster, noting, cluster.end, address=cluster.client_address)
-    done, states, took, late = state.result()
+    done, states, late = lost_head(shared_ray_cluster, noting, ray.shutdown).result()
     assert done == 7
-    assert took < 15
-    for state in [*states, late]:
-        assert state.name == "Crashed"
-        assert f"lost the connection to the Ray cluster at {cluster.client_address}: " in state.message
-
-
-def test_a_session_that_is_shut_down_during_the_run(make_ray_cluster, noting):
-    cluster = make_ray_cluster()
-
-    def end():
-        import ray
-
-        ray.shutdown()
-
-    done, states, took, late = lost_head(cluster, noting, end).result()
-    assert done == 7
-    assert took < 15
     for state in [*states, late]:
         assert state.name == "Crashed"
         assert "the session of Ray was shut down during the flow run." in state.message

@@ -10,7 +10,7 @@ from riverrun.exceptions import TaskRunnerOptionError
 from riverrun.task_runners import RayTaskRunner
 from runner_ray import remote_options
 
-LIMIT = 60
+LIMIT = 120
 
 
 @task

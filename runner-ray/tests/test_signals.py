@@ -5,10 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import time
 
 import pytest
-from runner_ray._signals import LOOK_EVERY, sigterm_kept
+from runner_ray._signals import _Handler, sigterm_kept
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Ray has no such handler on Windows")
 
@@ -53,21 +52,25 @@ def test_what_python_knows_is_in_force_after_the_block_and_soon_within_it(wait_u
             signal.signal(signal.SIGTERM, meanwhile)
             known = of_the_system()
         put_by_ray(by_ray)
-        wait_until(lambda: of_the_system() == known, "the handler is put back", limit=10)
+        wait_until(lambda: of_the_system() == known, "the handler is put back")
         put_by_ray(by_ray)
     assert of_the_system() == known
 
 
-def test_a_flow_that_begins_meanwhile_where_ctrl_c_is_ignored(wait_until):
+def test_a_flow_that_begins_meanwhile_where_ctrl_c_is_ignored(wait_until, monkeypatch):
     """As in the background of a shell: then no other handler in Python shows how Python puts them."""
+    looks = []
+    put_back = _Handler.put_back
+    monkeypatch.setattr(_Handler, "put_back", lambda self: (put_back(self), looks.append(1)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with sigterm_kept():
         signal.signal(signal.SIGTERM, by_hand)
         known = of_the_system()
-        time.sleep(10 * LOOK_EVERY)
+        before = len(looks)
+        wait_until(lambda: len(looks) > before + 1, "one look that has begun since")
         put_by_ray(int(signal.SIG_DFL))
-        wait_until(lambda: of_the_system() == known, "the handler is put back", limit=10)
+        wait_until(lambda: of_the_system() == known, "the handler is put back")
     assert of_the_system() == known
 
 

@@ -6,7 +6,6 @@ import os
 import pickle
 import socket
 import threading
-import time
 
 import pytest
 from riverrun import flow, task
@@ -14,7 +13,7 @@ from riverrun.exceptions import TaskRunnerStartError
 from riverrun.task_runners import RayTaskRunner
 from runner_ray import _introduction
 
-LIMIT = 60
+LIMIT = 120
 
 
 @task
@@ -22,17 +21,15 @@ def answer():
     return 42
 
 
-def failure_of(runner, limit=20):
-    """The text of the error with which a runner does not start; that must not take long."""
+def failure_of(runner):
+    """The text of the error with which a runner does not start."""
 
     @flow(task_runner=runner)
     def asking():
         return answer().result()
 
-    began = time.monotonic()
     with pytest.raises(TaskRunnerStartError) as error:
         asking()
-    assert time.monotonic() - began < limit
     return str(error.value)
 
 
@@ -40,9 +37,9 @@ def failure_of(runner, limit=20):
 def failure_elsewhere(run_script):
     """Do what `failure_of` does in a process of its own: where an instance begins, Ray may end the process with it."""
 
-    def failure_elsewhere(runner, limit=20):
+    def failure_elsewhere(runner):
         process = run_script(f"""
-            import pickle, time
+            import pickle
             from riverrun import flow
             from riverrun.exceptions import TaskRunnerStartError
 
@@ -50,19 +47,23 @@ def failure_elsewhere(run_script):
             def asking():
                 pass
 
-            began = time.monotonic()
             try:
                 asking()
             except TaskRunnerStartError as error:
-                print(time.monotonic() - began)
                 print(error)
-        """)
-        seconds, _, text = process.out.partition("\n")
-        assert text, process.err
-        assert float(seconds) < limit
-        return text.removesuffix("\n")
+        """, lean=True)  # fmt: skip
+        assert process.out, process.err
+        return process.out.removesuffix("\n")
 
     return failure_elsewhere
+
+
+@pytest.fixture
+def ray_is_not_asked(monkeypatch, no_session):
+    """Ray itself would try for minutes where nothing is."""
+    import ray
+
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was asked"))
 
 
 @pytest.mark.parametrize(
@@ -72,12 +73,14 @@ def failure_elsewhere(run_script):
         ("ray://", "Is the Ray Client server running there (`ray start --head --ray-client-server-port=...`; by defa"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("ray_is_not_asked")
 def test_a_closed_port(closed_port, prefix, advice):
     address = f"{prefix}127.0.0.1:{closed_port}"
     text = failure_of(RayTaskRunner(address=address))
     assert text.startswith(f"No connection to a Ray cluster at {address!r}: connection refused. {advice}")
 
 
+@pytest.mark.usefixtures("ray_is_not_asked")
 def test_a_host_that_does_not_exist():
     text = failure_of(RayTaskRunner(address="no.such.host.invalid:6379", start_timeout=5))
     assert text.startswith("No connection to a Ray cluster at 'no.such.host.invalid:6379': ")
@@ -120,12 +123,9 @@ def test_a_server_that_does_not_speak_as_ray_does(run_script):
     assert f"{start}something listens there, and did not answer as a Ray cluster does within 3 s." in process.err
 
 
-def test_a_temporary_instance_that_does_not_start_in_time(failure_elsewhere):
-    text = failure_elsewhere(RayTaskRunner(start_timeout=0.2))
-    assert text == "The temporary Ray instance did not start within 0.2 s. Allow more with start_timeout=SECONDS."
-
-
-def test_a_start_that_was_given_up_does_not_end_the_next_flow_run(run_script):
+def test_a_temporary_instance_that_does_not_start_in_time_does_not_end_the_next_flow_run(
+    run_script, shared_ray_cluster
+):
     """It goes on in its thread; a session of the next flow run begins when it has come back and is shut down."""
     process = run_script(f"""
         from riverrun import flow, task
@@ -143,14 +143,17 @@ def test_a_start_that_was_given_up_does_not_end_the_next_flow_run(run_script):
 
         try:
             asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}, start_timeout=0.2))()
-        except TaskRunnerStartError:
+        except TaskRunnerStartError as error:
+            print(error)
             given_up = _keeper._told
-            print(asking.with_options(task_runner=RayTaskRunner(init_kwargs={{"num_cpus": 1}}))(), given_up.has_ended)
-    """)
-    assert process.out == "42 True\n", process.err
+            later = RayTaskRunner(address={shared_ray_cluster.address!r}, start_timeout={LIMIT})
+            print(asking.with_options(task_runner=later)(), given_up.has_ended)
+    """, lean=True)  # fmt: skip
+    text = "The temporary Ray instance did not start within 0.2 s. Allow more with start_timeout=SECONDS."
+    assert process.out == f"{text}\n42 True\n", process.err
 
 
-def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):
+def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch, no_session):
     from runner_ray import _keeper
 
     monkeypatch.setattr(_keeper, "_told", None)
@@ -169,9 +172,16 @@ def test_a_start_that_was_given_up_and_does_not_come_back(monkeypatch):
         stuck.join()
 
 
-def test_a_flow_run_waits_for_a_closing_that_nobody_waited_for(run_script):
+@pytest.fixture(params=["address", pytest.param("temporary", marks=pytest.mark.stress)])
+def options(request, shared_ray_cluster):
+    """Those of a runner, as Python writes them."""
+    return f"address={shared_ray_cluster.address!r}" if request.param == "address" else "init_kwargs={'num_cpus': 1}"
+
+
+def test_a_flow_run_waits_for_a_closing_that_nobody_waited_for(run_script, options):
     """It would take the session for the user's, and lose it in the middle."""
-    process = run_script("""
+    process = run_script(f"""
+        import threading
         from riverrun import flow, task
         from riverrun.task_runners import RayTaskRunner
         from runner_ray import _keeper
@@ -180,26 +190,38 @@ def test_a_flow_run_waits_for_a_closing_that_nobody_waited_for(run_script):
         def answer():
             return 42
 
-        @flow(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 1}))
+        @flow(task_runner=RayTaskRunner({options}))
         def asking():
             return answer().result()
 
-        _keeper.CLOSE_WITHIN = 0.01
+        shut_down, await_closed, awaited = _keeper.shut_down, _keeper.await_closed, threading.Event()
+
+        def held():
+            awaited.wait({LIMIT})
+            shut_down()
+
+        def noted(deadline):
+            if _keeper._told is not None:
+                awaited.set()
+            await_closed(deadline)
+
+        _keeper.shut_down, _keeper.await_closed, _keeper.CLOSE_WITHIN = held, noted, 0.01
         print(asking(), _keeper._told.has_ended)
-        print(asking())
+        _keeper.CLOSE_WITHIN = {LIMIT}
+        print(asking(), _keeper._told.has_ended)
     """)
-    assert process.out == "42 False\n42\n", process.err
+    assert process.out == "42 False\n42 True\n", process.err
 
 
-def test_the_end_of_a_flow_run_whose_session_was_shut_down_leaves_that_of_the_next_one_alone(run_script):
-    process = run_script("""
+def test_the_end_of_a_flow_run_whose_session_was_shut_down_leaves_that_of_the_next_one_alone(run_script, options):
+    process = run_script(f"""
         import threading
         import ray
         from riverrun import flow, task
         from riverrun.task_runners import RayTaskRunner
 
         opened, left = threading.Event(), threading.Event()
-        runner = RayTaskRunner(init_kwargs={"num_cpus": 1})
+        runner = RayTaskRunner({options})
 
         @task
         def answer():
@@ -208,14 +230,14 @@ def test_the_end_of_a_flow_run_whose_session_was_shut_down_leaves_that_of_the_ne
         @flow(task_runner=runner)
         def second():
             opened.set()
-            left.wait(60)
+            left.wait({LIMIT})
             return answer().result()
 
         @flow(task_runner=runner)
         def first():
             ray.shutdown()
             thread.start()
-            opened.wait(60)
+            opened.wait({LIMIT})
             return "left"
 
         thread = threading.Thread(target=lambda: print(second()))
@@ -226,7 +248,7 @@ def test_the_end_of_a_flow_run_whose_session_was_shut_down_leaves_that_of_the_ne
     assert process.out == "left\n42\n", process.err
 
 
-def test_the_time_limit_is_kept_while_another_flow_run_opens_its_session():
+def test_the_time_limit_is_kept_while_another_flow_run_opens_its_session(no_session):
     from runner_ray import _sessions
 
     with _sessions._lock:
@@ -239,6 +261,7 @@ def test_the_time_limit_is_kept_while_another_flow_run_opens_its_session():
 
 
 @pytest.mark.parametrize("address", ["myhost", "http://127.0.0.1:8265", "127.0.0.1:99999"])
+@pytest.mark.usefixtures("ray_is_not_asked")
 def test_an_address_in_the_environment_that_is_none(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert failure_of(RayTaskRunner(address="auto")) == (
@@ -255,17 +278,30 @@ def test_init_kwargs_that_ray_does_not_take(failure_elsewhere):
 
 
 def test_a_temporary_instance_without_a_cpu(failure_elsewhere):
-    text = failure_elsewhere(RayTaskRunner(init_kwargs={"num_cpus": 0}, start_timeout=10))
+    text = failure_elsewhere(RayTaskRunner(init_kwargs={"num_cpus": 0}))
     assert text.startswith("The temporary Ray instance has 1 node and no CPU: no task could run.")
 
 
+WITHOUT_A_CPU = (
+    "The Ray cluster at {} has 1 node and no CPU: no task could run. Start a node that has one "
+    "(`ray start --address=... --num-cpus=2`), or see to it that `num_cpus` is not 0."
+)
+
+
+@pytest.mark.stress
 def test_a_cluster_without_a_cpu(make_ray_cluster, failure_elsewhere):
     cluster = make_ray_cluster(cpus=0)
-    text = failure_elsewhere(RayTaskRunner(address=cluster.address, start_timeout=4))
-    assert text == (
-        f"The Ray cluster at {cluster.address} has 1 node and no CPU: no task could run. Start a node that has one "
-        "(`ray start --address=... --num-cpus=2`), or see to it that `num_cpus` is not 0."
-    )
+    text = failure_elsewhere(RayTaskRunner(address=cluster.address, start_timeout=30))
+    assert text == WITHOUT_A_CPU.format(cluster.address)
+
+
+def test_a_cluster_whose_head_says_that_it_has_no_cpu(held_session, monkeypatch):
+    from runner_ray import _head
+
+    nodes = _head.nodes
+    monkeypatch.setattr(_head, "nodes", lambda: [{**node, "Resources": {"memory": 1.0}} for node in nodes()])
+    text = failure_of(RayTaskRunner(address=held_session.address, start_timeout=1))
+    assert text == WITHOUT_A_CPU.format(held_session.address)
 
 
 @pytest.mark.parametrize("kind", ["address", "client_address"])
@@ -302,13 +338,12 @@ def test_ray_client_that_gives_up_before_the_time_limit_of_the_start():
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("failures", "said"),
     [
-        "RuntimeError: Starting Ray client server failed. See some.err for more.",
-        "psutil.ZombieProcess: PID still exists but it's a zombie (pid=13618)",
+        (2, "RuntimeError: Starting Ray client server failed. See some.err for more."),
+        (3, "psutil.ZombieProcess: PID still exists but it's a zombie (pid=13618)"),
     ],
 )
-@pytest.mark.parametrize("failures", [2, 3])
 def test_a_server_for_ray_client_that_does_not_start_is_asked_for_again(shared_ray_cluster, run_script, failures, said):
     process = run_script(f"""
         import ray
@@ -355,8 +390,12 @@ def test_a_server_for_ray_client_that_does_not_start_is_asked_for_again(shared_r
 # -- a session that is open in the process
 
 
-def test_a_session_that_the_user_has_opened_is_used_and_left_open(run_script):
-    process = run_script("""
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""What lets a `ray.init` of the user's reach a cluster that listens on loopback only."""
+
+
+def test_a_session_that_the_user_has_opened_is_used_and_left_open(run_script, shared_ray_cluster):
+    process = run_script(f"""
         import ray
         from riverrun import flow, task
         from riverrun.exceptions import TaskRunnerStartError
@@ -377,18 +416,18 @@ def test_a_session_that_the_user_has_opened_is_used_and_left_open(run_script):
             except TaskRunnerStartError as error:
                 return str(error)
 
-        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+        ray.init({shared_ray_cluster.address!r}, log_to_driver=False)
         here = ray.get_runtime_context().get_node_id()
         print(asking.with_options(task_runner=RayTaskRunner())() == here)
         print(asking.with_options(task_runner=RayTaskRunner(address="auto"))() == here)
         address = ray.get_runtime_context().gcs_address
         print(asking.with_options(task_runner=RayTaskRunner(address=address))() == here)
         print(ray.is_initialized())
-        print(error_of(RayTaskRunner(init_kwargs={"num_cpus": 2})))
+        print(error_of(RayTaskRunner(init_kwargs={{"num_cpus": 2}})))
         print(error_of(RayTaskRunner(address="10.0.0.5:6379")))
         print(error_of(RayTaskRunner(address="ray://" + address)))
         print(address)
-    """, env={"RIVERRUN_LOG_LEVEL": "ERROR"})  # fmt: skip
+    """, env={**ON_LOOPBACK, "RIVERRUN_LOG_LEVEL": "ERROR"})  # fmt: skip
     lines = process.out.splitlines()
     assert lines[:4] == ["True"] * 4, process.out + process.err
     address = lines[-1]
@@ -406,12 +445,22 @@ def test_a_session_that_the_user_has_opened_is_used_and_left_open(run_script):
     assert f"{start}another cluster, at {address}. " in lines[6]
 
 
-def test_ray_does_not_tell_of_failed_tasks_a_second_time_in_a_session_of_the_users(run_script):
-    process = run_script("""
-        import time
+def test_ray_does_not_tell_of_failed_tasks_a_second_time_in_a_session_of_the_users(run_script, shared_ray_cluster):
+    process = run_script(f"""
+        import logging, threading
         import ray
         from riverrun import flow, task
         from riverrun.task_runners import RayTaskRunner
+
+        told = threading.Event()
+
+        class Told(logging.Filter):
+            def filter(self, record):
+                if "Unhandled error" in record.getMessage():
+                    told.set()
+                return True
+
+        logging.getLogger("ray._private.worker").addFilter(Told())  # before ours, which drops it
 
         @task
         def fails():
@@ -422,10 +471,11 @@ def test_ray_does_not_tell_of_failed_tasks_a_second_time_in_a_session_of_the_use
             for future in [fails() for _ in range(60)]:
                 future.wait()
 
-        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+        ray.init({shared_ray_cluster.address!r}, log_to_driver=False)
         failing(return_state=True)
-        time.sleep(3)
-    """)
+        print(told.wait({LIMIT}))
+    """, env=ON_LOOPBACK)  # fmt: skip
+    assert process.out == "True\n", process.err
     assert "ValueError: on purpose" in process.err
     assert "Unhandled error" not in process.err
 

@@ -9,7 +9,7 @@ from riverrun import flow, task
 from riverrun.exceptions import RemoteTaskError, TaskSerializationError
 from riverrun.task_runners import RayTaskRunner
 
-LIMIT = 60
+LIMIT = 120
 
 
 class Seen:
