@@ -113,12 +113,12 @@ class Kind(NamedTuple):
     test: str
     text: str
     hangs: bool = False
-    leaves: bool = False
+    waits: bool = False
 
     @property
     def time_limit(self):
         # Short where the test waits for what never comes: no hurry makes that wrong. Otherwise a limit against hangs.
-        return 2 if self.hangs else 8 if self.leaves else 60
+        return 2 if self.hangs else 8 if self.waits else 60
 
 
 BROKEN = {
@@ -194,7 +194,7 @@ BROKEN = {
         """,
         "test_no_thread_no_process_and_no_listening_socket_is_left_by_a_flow_run_that[completes]",
         "what a flow run starts ends with it",
-        leaves=True,
+        waits=True,
     ),
     "leaves_a_process": Kind(
         """
@@ -213,7 +213,7 @@ BROKEN = {
         """,
         "test_no_thread_no_process_and_no_listening_socket_is_left_by_a_flow_run_that[fails]",
         "what a flow run starts ends with it",
-        leaves=True,
+        waits=True,
     ),
     "leaves_a_process_after_a_signal": Kind(
         """
@@ -244,7 +244,7 @@ BROKEN = {
         """,
         "test_no_thread_no_process_and_no_listening_socket_is_left_by_a_flow_run_that[completes]",
         "what a flow run starts ends with it",
-        leaves=True,
+        waits=True,
     ),
     "never_stops": Kind(
         """
@@ -330,6 +330,7 @@ BROKEN = {
         """,
         "test_sync_tasks_overlap",
         "2 sync tasks run at the same time",
+        waits=True,
     ),
     "says_that_it_has_processes_and_has_none": Kind(
         """
@@ -383,7 +384,7 @@ BROKEN = {
         """,
         "test_the_runner_has_no_more_runs_of_a_map_than_max_in_flight_and_these_overlap[async]",
         "with max_in_flight=2, so many runs start at once",
-        leaves=True,
+        waits=True,
     ),
     "waits_for_a_second_call_before_it_runs_one": Kind(
         """
@@ -446,7 +447,7 @@ BROKEN = {
         """,
         "test_a_runner_that_does_not_start_fails_the_flow_run_before_its_body",
         "what a failed start has begun, it stops",
-        leaves=True,
+        waits=True,
     ),
     "cannot_be_pickled": Kind(
         """
@@ -519,21 +520,33 @@ def suite_of(runner: str, tail: str = TAIL, time_limit: float = 60) -> str:
 
 
 @pytest.fixture(scope="module")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Verdict]:
-    """Run each kind in one process, also the honest runner; in another one what hangs, and so leaves its threads."""
-    honest = {"honest": suite_of(HONEST)}
-    chosen = [f"test_honest.py::TestBroken::{test}" for test in OF_THE_HONEST]
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """Run each kind, those that hang (and leave their threads) in a process of their own; and those that lose calls."""
+    others = {"honest": suite_of(HONEST), "without_the_fixture": suite_of("", WITHOUT_THE_FIXTURE)}
+    tests = [f"test_honest.py::TestBroken::{test}" for test in OF_THE_HONEST]
+    tests.append("test_without_the_fixture.py::TestBroken::test_a_thousand_tasks_complete")
     with ExitStack() as stack:
-        runs = []
-        for hangs, others, tests in [(False, honest, chosen), (True, {}, [])]:
+        runs = {}
+        for name, hangs in [("kinds", False), ("kinds that hang", True)]:
             kinds = {name: kind for name, kind in BROKEN.items() if kind.hangs is hangs}
             suites = {name: suite_of(kind.runner, time_limit=kind.time_limit) for name, kind in kinds.items()}
-            tests += [f"test_{name}.py::TestBroken::{kind.test}" for name, kind in kinds.items()]
-            folder = tmp_path_factory.mktemp("kinds")
-            runs.append(stack.enter_context(suites_run(folder, suites | others, *tests)))
-        return {test: verdict for run in runs for test, verdict in run.verdicts().items()}
+            chosen = [f"test_{name}.py::TestBroken::{kind.test}" for name, kind in kinds.items()]
+            if not hangs:
+                suites, chosen = suites | others, chosen + tests
+            runs[name] = stack.enter_context(suites_run(tmp_path_factory.mktemp("kinds"), suites, *chosen))
+        suites = {name: dedent(HEAD) + dedent(LOSING.format(name=name, every=every)) for name, every in LOSERS.items()}
+        runs["losers"] = stack.enter_context(suites_run(tmp_path_factory.mktemp("losers"), suites))
+        yield runs
 
 
+@pytest.fixture(scope="module")
+def verdicts(runs: dict[str, Run]) -> dict[tuple[str, str], Verdict]:
+    return runs["kinds"].verdicts() | runs["kinds that hang"].verdicts()
+
+
+WITHOUT_THE_FIXTURE = """
+    class TestBroken(TaskRunnerConformance):
+"""
 OF_THE_HONEST = sorted({kind.test for kind in BROKEN.values()})
 
 
@@ -561,7 +574,7 @@ LOSING = """
                 if self.count % {every}:
                     super().run(call, future)
     class Test{name}(TaskRunnerConformance):
-        time_limit = 6
+        time_limit = 8
         @pytest.fixture
         def task_runner(self):
             return BrokenTaskRunner()
@@ -569,24 +582,16 @@ LOSING = """
 LOSERS = {"DropsEach": 1, "DropsEverySeventh": 7, "DropsOneInFifty": 50}
 
 
-@pytest.fixture(scope="module")
-def given_up(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run all of the suite on runners that lose calls."""
-    suites = {name: dedent(HEAD) + dedent(LOSING.format(name=name, every=every)) for name, every in LOSERS.items()}
-    with suites_run(tmp_path_factory.mktemp("losers"), suites) as run:
-        run.output()
-        return run
-
-
 @pytest.mark.timeout(2 * HANGS)
 @pytest.mark.parametrize("name", LOSERS)
-def test_after_three_checks_that_ran_into_their_limit_the_rest_is_left_out(name: str, given_up: Run):
+def test_after_three_checks_that_ran_into_their_limit_the_rest_is_left_out(name: str, runs: dict[str, Run]):
+    given_up = runs["losers"]
     verdicts = {test: verdict for (file, test), verdict in given_up.verdicts().items() if file == name}
     failed = {test: verdict.text for test, verdict in verdicts.items() if verdict.outcome == "failure"}
     left_out = [test for test, verdict in verdicts.items() if "left out: 3 checks of" in verdict.text]
     assert len(failed) == 3, failed
     assert [text.partition("had not ended after ")[2].partition(".")[0] for text in failed.values()] == [
-        "6 seconds",
+        "8 seconds",
         "2 seconds",
         "2 seconds",
     ]
@@ -698,16 +703,12 @@ def test_a_process_that_has_ended_is_not_left_though_nobody_waited_for_it():
     assert not left
 
 
-def test_a_class_without_the_fixture_is_told_to_have_one(pytester: pytest.Pytester):
-    pytester.makepyfile(
-        """
-        from riverrun.testing import TaskRunnerConformance
-        class TestBroken(TaskRunnerConformance): pass
-        """
-    )
-    done = pytester.runpytest_inprocess("-k", "test_a_thousand_tasks_complete", "-p", "no:cacheprovider")
+@pytest.mark.timeout(2 * HANGS)
+def test_a_class_without_the_fixture_is_told_to_have_one(verdicts: dict[tuple[str, str], Verdict]):
+    verdict = verdicts["without_the_fixture", "test_a_thousand_tasks_complete"]
+    assert verdict.outcome == "error", verdict
     text = "TestBroken needs a fixture `task_runner` that returns the task runner to be tested."
-    done.stdout.fnmatch_lines([f"*{text}"])
+    assert text in verdict.text, verdict.text
 
 
 def test_without_pytest_the_import_says_what_to_install():

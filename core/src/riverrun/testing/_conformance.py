@@ -19,22 +19,23 @@ from riverrun.testing._sharing import Sharing
 from riverrun.testing._values import Values
 
 
+# pytest begins with the last one. The tests with many tasks come early: they find out that a runner loses one of fifty.
 class TaskRunnerConformance(
-    Contract,
-    LifeCycle,
-    Values,
-    Order,
-    Scale,
-    InFlight,
-    Asynchrony,
-    RetriesAndTimeouts,
-    Cancellation,
-    AwkwardObjects,
-    LostWorkers,
-    Observation,
-    Observers,
-    Sharing,
     Interrupts,
+    Sharing,
+    Observers,
+    Observation,
+    LostWorkers,
+    AwkwardObjects,
+    Cancellation,
+    RetriesAndTimeouts,
+    Asynchrony,
+    InFlight,
+    Order,
+    Values,
+    LifeCycle,
+    Scale,
+    Contract,
 ):
     """Tests that every task runner passes: a runner's own tests are a subclass with the fixture `task_runner`.
 
@@ -45,7 +46,7 @@ class TaskRunnerConformance(
 
     Attributes:
         time_limit: how long one test may take, in seconds, before it fails; a runner that starts slowly needs more.
-            Once one has taken all of it, the others have a third.
+            Once one has taken all of it, the others have a quarter.
         workers: how many sync tasks the runner of the fixture can run at once, at least; with 1, the tests of
             overlapping are left out. A sequential runner need not say it.
         replaces_lost_workers, survives_lost_workers: what the class of the runner declares, unless it is otherwise with

@@ -9,7 +9,7 @@ import pytest
 from riverrun import Task, flow, unmapped
 from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._asynchrony import on_both_libraries, run_on
-from riverrun.testing._patience import expect, expect_async, limited
+from riverrun.testing._patience import NotAtOnce, expect, expect_async, limited
 from riverrun.testing._suite import Suite, is_sequential, leave_out
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class InFlight(Suite):
         def bounded() -> list[object]:
             futures = HOLDS[kind].with_options(max_in_flight=window).map(files, release)
             text = f"with max_in_flight={window}, so many runs start at once"
-            expect(lambda: len(list(held.iterdir())) >= window, text, self.patience, else_make=release)
+            expect(lambda: len(list(held.iterdir())) >= window, text, self.patience, else_make=release, error=NotAtOnce)
             looking = _jobs.look(held)
-            expect(looking.done, FREE, self.patience, else_make=release)
+            expect(looking.done, FREE, self.patience, else_make=release, error=NotAtOnce)
             release.touch()
             assert looking.result() == first, f"with max_in_flight={window}, no more than these run"
             return futures.result()
@@ -71,9 +71,11 @@ class InFlight(Suite):
         async def bounded() -> list[object]:
             futures = _jobs.hold_async.with_options(max_in_flight=window).map(files, release)
             text = f"with max_in_flight={window}, so many runs start at once"
-            await expect_async(lambda: len(list(held.iterdir())) >= window, text, self.patience, else_make=release)
+            await expect_async(
+                lambda: len(list(held.iterdir())) >= window, text, self.patience, else_make=release, error=NotAtOnce
+            )
             looking = _jobs.look(held)
-            await expect_async(looking.done, FREE, self.patience, else_make=release)
+            await expect_async(looking.done, FREE, self.patience, else_make=release, error=NotAtOnce)
             release.touch()
             assert looking.result() == first, f"with max_in_flight={window}, no more than these run"
             return await futures

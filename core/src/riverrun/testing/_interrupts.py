@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from riverrun.testing import _interrupted
-from riverrun.testing._patience import WaitedInVain, expect, limit_of, limited
+from riverrun.testing._patience import NotAtOnce, expect, limit_of, limited
 from riverrun.testing._suite import Suite, crosses_processes
 from riverrun.testing._traces import left_of_group
 
@@ -109,7 +109,7 @@ def _errors_at_its_end(process: subprocess.Popen[bytes], folder: Path, end: floa
         process.send_signal(signal.SIGABRT)  # faulthandler says where every thread was
         process.wait()
         msg = f"after a signal the process ends; this one had not after {seconds:.0f} seconds:\n{_errors(folder)}"
-        raise WaitedInVain(msg) from None
+        raise NotAtOnce(msg) from None
     return _errors(folder)
 
 

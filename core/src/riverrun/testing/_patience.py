@@ -1,16 +1,16 @@
 """How long the suite waits, and when it gives a runner up.
 
 A check that waits in vain costs a minute, and on a runner that loses calls nearly all of them do. So the first one that
-runs into its limit has all of `time_limit`; from then on there is reason for suspicion, and a third of it has to do;
+runs into its limit has all of `time_limit`; from then on there is reason for suspicion, and a quarter of it has to do;
 after three of them nothing new is to be learned, and the rest of the class is left out. With the limit that is set if
-nobody sets one, that is 60 + 20 + 20 seconds, so that an author knows within two minutes. A runner that is slow and
+nobody sets one, that is 60 + 15 + 15 seconds, so that an author knows within two minutes. A runner that is slow and
 loses nothing never gets there: as long as no check has run into the whole limit, each of them has all of it.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import pytest
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ENOUGH: Final = 3
 """After so many checks of a class that ran into their limit, the rest of the class is left out."""
-SUSPICION: Final = 3
+SUSPICION: Final = 4
 """The limit is divided by this, once a check has run into it."""
 
 DID_NOT_START: Final = "a task was submitted, and did not start"
@@ -34,8 +34,8 @@ overdue: Final[dict[type[Suite], list[str]]] = {}
 """For each class, which of its checks ran into their limit in this process."""
 
 
-class WaitedInVain(Overdue):
-    """Something inside a check did not come, though the check itself goes on."""
+class NotAtOnce(Overdue):
+    """Tasks that are to run at the same time did not, though none of them is lost; or a process did not end."""
 
     riverrun_limit = "waited"
 
@@ -51,7 +51,14 @@ def limit_of(suite: type[Suite]) -> float:
     return suite.time_limit / SUSPICION if overdue.get(suite) else suite.time_limit
 
 
-def expect(condition: Callable[[], bool], text: str, seconds: float, *, else_make: Path | None = None) -> None:
+def expect(
+    condition: Callable[[], bool],
+    text: str,
+    seconds: float,
+    *,
+    else_make: Path | None = None,
+    error: type[Overdue] = Overdue,
+) -> None:
     """Wait for something that makes no event.
 
     Args:
@@ -59,36 +66,42 @@ def expect(condition: Callable[[], bool], text: str, seconds: float, *, else_mak
         text: what is wrong if it does not come.
         seconds: how long to wait at most.
         else_make: a file for which tasks wait: it is made if the time is over, so that they end.
+        error: what to raise then.
 
     Raises:
-        WaitedInVain: the time is over.
+        Overdue: the time is over.
     """
     __tracebackhide__ = True
     if not _jobs.wait_until(condition, seconds):
-        _give_up(text, else_make)
+        _give_up(error(text), else_make)
 
 
 async def expect_async(
-    condition: Callable[[], bool], text: str, seconds: float, *, else_make: Path | None = None
+    condition: Callable[[], bool],
+    text: str,
+    seconds: float,
+    *,
+    else_make: Path | None = None,
+    error: type[Overdue] = Overdue,
 ) -> None:
     """Do the same on a loop."""
     __tracebackhide__ = True
     if not await _jobs.wait_until_async(condition, seconds):
-        _give_up(text, else_make)
+        _give_up(error(text), else_make)
 
 
 def expect_all_met(met: Iterable[bool], text: str) -> None:
     """Expect that tasks which waited for each other have met; each says it of itself."""
     __tracebackhide__ = True
     if not all(met):
-        raise WaitedInVain(text)
+        raise NotAtOnce(text)
 
 
-def _give_up(text: str, file: Path | None) -> None:
+def _give_up(error: Overdue, file: Path | None) -> NoReturn:
     __tracebackhide__ = True
     if file is not None:
         file.touch()
-    raise WaitedInVain(text)
+    raise error
 
 
 def diagnosis(kinds: Iterable[str]) -> str:
@@ -97,7 +110,7 @@ def diagnosis(kinds: Iterable[str]) -> str:
     Args:
         kinds: of each of them, its `riverrun_limit`.
     """
-    return "this runner loses calls" if Overdue.riverrun_limit in kinds else "this runner lets tasks wait in vain"
+    return "this runner loses calls" if Overdue.riverrun_limit in kinds else "this runner keeps checks waiting"
 
 
 C = TypeVar("C", bound=type)
