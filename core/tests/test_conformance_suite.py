@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from riverrun.abc import Concurrency, TaskRunner
 from riverrun.testing import TaskRunnerConformance, within
-from riverrun.testing._traces import PROC, of_group
+from riverrun.testing._traces import PROC, Traces, expect_nothing_left_since, of_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,13 +40,46 @@ needs_forkserver = pytest.mark.skipif(
 )
 
 
-@needs_forkserver
-class TestAPlainProcessPool(TaskRunnerConformance):
+class PlainProcessPool(TaskRunnerConformance):
     # One worker that dies breaks the whole of this pool, and it is not replaced: it declares nothing.
 
     @pytest.fixture
     def task_runner(self):
         return ProcessPoolTaskRunner()
+
+
+@needs_forkserver
+@pytest.mark.stress  # by default, `ExecutorTaskRunner` has all of the suite on such pools, in `test_executor_task_runner`
+class TestAllOfAPlainProcessPool(PlainProcessPool):
+    pass
+
+
+@needs_forkserver
+class TestAPlainProcessPool(PlainProcessPool):
+    pass
+
+
+WITHOUT_EXECUTOR_TASK_RUNNER = {
+    "test_a_run_that_is_lost_with_its_worker_is_crashed",
+    "test_another_flow_run_has_workers_again",
+    "test_async_tasks_overlap",
+    "test_each_task_runs_exactly_once",
+    "test_every_line_of_many_tasks_comes_out_once_and_under_its_own_name",
+    "test_leaving_the_start_context_by_an_exception_lets_it_through",
+    "test_no_run_hangs_when_a_worker_dies",
+    "test_no_thread_no_process_and_no_listening_socket_is_left_by_a_flow_run_that",
+    "test_several_threads_run_flows_with_one_runner_object",
+    "test_the_process_ends_and_leaves_no_other_behind_after",
+    "test_the_runner_has_no_more_runs_of_a_map_than_max_in_flight_and_these_overlap",
+    "test_the_runner_starts_once_and_stops_once_for_a_flow_run_that",
+    "test_waiting_for_a_worker_does_not_count_towards_the_time_limit",
+}
+"""What a pool may do in another way if it is all that `start()` gives."""
+TESTS_OF_THE_SUITE = {name for name in dir(TaskRunnerConformance) if name.startswith("test_")}
+# A name that the suite does not have any more must not go unnoticed.
+assert TESTS_OF_THE_SUITE >= WITHOUT_EXECUTOR_TASK_RUNNER, WITHOUT_EXECUTOR_TASK_RUNNER - TESTS_OF_THE_SUITE
+for test in TESTS_OF_THE_SUITE - WITHOUT_EXECUTOR_TASK_RUNNER:
+    setattr(TestAPlainProcessPool, test, None)
 
 
 HEAD = """
@@ -734,3 +767,26 @@ def test_within_fails_and_says_where_the_function_was(request: pytest.FixtureReq
 
     with pytest.raises(AssertionError, match=r"(?s)It hangs: it had not ended after 0\.1 seconds.*in stuck_here"):
         within(0.1, stuck_here)
+
+
+def test_what_may_be_of_a_check_that_hung_is_not_blamed_on_a_later_one(request: pytest.FixtureRequest):
+    release, later, hung = threading.Event(), threading.Event(), []
+    request.addfinalizer(release.set)
+    request.addfinalizer(later.set)
+
+    def hanging() -> None:
+        hung.append(threading.current_thread())
+        release.wait()
+
+    with pytest.raises(AssertionError, match="It hangs"):
+        within(0.1, hanging)
+    before = Traces.now()
+    threading.Thread(target=later.wait, name="left-behind", daemon=True).start()
+    with pytest.raises(pytest.skip.Exception, match="not to be judged: a check before it hung.*'left-behind'"):
+        expect_nothing_left_since(before, 0.1, "nothing is left")
+    release.set()
+    hung[0].join()
+    with pytest.raises(AssertionError, match="nothing is left"):
+        expect_nothing_left_since(before, 0.1, "nothing is left")
+    later.set()
+    expect_nothing_left_since(before, 60, "nothing is left")

@@ -163,9 +163,9 @@ class TestTheProcessPoolOfThePage(TaskRunnerConformance):
         return class_of_the_page("ProcessPoolTaskRunner")(max_workers=2)
 
 
-tests_of_the_suite = {name for name in dir(TaskRunnerConformance) if name.startswith("test_")}
-assert tests_of_the_suite >= SPAWNED, SPAWNED - tests_of_the_suite  # none must go unnoticed that has another name now
-for test in tests_of_the_suite - SPAWNED:
+TESTS_OF_THE_SUITE = {name for name in dir(TaskRunnerConformance) if name.startswith("test_")}
+assert TESTS_OF_THE_SUITE >= SPAWNED, SPAWNED - TESTS_OF_THE_SUITE  # one that has another name now must be noticed
+for test in TESTS_OF_THE_SUITE - SPAWNED:
     setattr(TestTheProcessPoolOfThePage, test, None)
 
 

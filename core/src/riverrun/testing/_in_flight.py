@@ -68,7 +68,7 @@ class InFlight(Suite):
         first = [file.name for file in files[:window]]
 
         @flow(task_runner=task_runner)
-        async def bounded() -> list[object]:
+        async def bounded() -> list[str]:
             futures = _jobs.hold_async.with_options(max_in_flight=window).map(files, release)
             text = f"with max_in_flight={window}, so many runs start at once"
             await expect_async(

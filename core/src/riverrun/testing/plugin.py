@@ -75,10 +75,8 @@ def pytest_runtest_makereport(
     report = yield
     kind = None if call.excinfo is None else getattr(call.excinfo.type, "riverrun_limit", None)
     if kind is not None and item.parent is not None:
-        report.riverrun_limit = [
-            kind,
-            item.parent.nodeid,
-        ]  # lists of texts also get through to pytest-xdist's main process
+        # Texts in a list also get through to the main process of pytest-xdist.
+        report.riverrun_limit = [kind, item.parent.nodeid]  # type: ignore[attr-defined]  # pytest keeps what is added
     return report
 
 
@@ -86,8 +84,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say for each class of the conformance suite that was given up why, and how much was left out."""
     suites: dict[str, dict[str, list[str]]] = {}
     for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
-        kind, suite = getattr(report, "riverrun_limit", (None, None))
-        if kind is not None:
+        said: list[str] | None = getattr(report, "riverrun_limit", None)
+        if said is not None:
+            kind, suite = said
             suites.setdefault(suite, {}).setdefault(kind, []).append(report.nodeid)
     given_up = {suite: kinds for suite, kinds in suites.items() if "left out" in kinds}
     if not given_up:
