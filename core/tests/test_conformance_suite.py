@@ -49,7 +49,7 @@ class PlainProcessPool(TaskRunnerConformance):
 
 
 @needs_forkserver
-@pytest.mark.stress  # by default, `ExecutorTaskRunner` has all of the suite on such pools, in `test_executor_task_runner`
+@pytest.mark.stress  # by default, all of the suite is put to such pools once, in `test_executor_task_runner`
 class TestAllOfAPlainProcessPool(PlainProcessPool):
     pass
 

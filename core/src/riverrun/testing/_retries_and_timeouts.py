@@ -220,8 +220,7 @@ class RetriesAndTimeouts(Suite):
         if is_sequential(task_runner):
             self._test_a_delay_in_the_thread_of_the_flow(task_runner, KINDS[kind], marks)
             return
-        state = waiting(return_state=True)
-        assert state.result(raise_on_failure=False) == ("AwaitingRetry", True, 1), BETWEEN
+        assert waiting() == ("AwaitingRetry", True, 1), BETWEEN
 
     def _test_a_delay_in_the_thread_of_the_flow(
         self, task_runner: TaskRunner, job: Task[..., Any], marks: Path
@@ -234,8 +233,7 @@ class RetriesAndTimeouts(Suite):
             return future.state.name, future.task_run.run_count
 
         with replaced(_PassingClock()):  # a sequential runner waits in the call itself: for two times twenty minutes
-            state = waiting(return_state=True)
-        assert state.result(raise_on_failure=False) == ("Failed", 3), BETWEEN
+            assert waiting() == ("Failed", 3), BETWEEN
 
     def test_a_flow_that_overruns_its_time_limit_is_timed_out(self, task_runner: TaskRunner, tmp_path: Path) -> None:
         started, release = tmp_path / "started", tmp_path / "release"
