@@ -10,7 +10,7 @@ from riverrun import RunTimeout, Task, flow
 from riverrun import _conformance_jobs as _jobs
 from riverrun._timers import replaced
 from riverrun.testing._asynchrony import on_both_libraries, run_on
-from riverrun.testing._fake_clock import FakeClock
+from riverrun.testing._fake_clock import PassingClock
 from riverrun.testing._patience import expect, limited
 from riverrun.testing._suite import Suite, is_sequential, leave_out
 
@@ -36,18 +36,6 @@ def releasing(release: Path) -> Callable[..., object]:
 
 
 BETWEEN = "the time limit of an attempt that is over says nothing about the delay before the next one"
-
-
-class _PassingClock(FakeClock):
-    """A clock on which a delay passes at once, and all of it."""
-
-    def sleep(self, seconds: float) -> None:
-        super().sleep(seconds)
-        self.advance(seconds)
-
-    async def sleep_async(self, seconds: float) -> None:
-        await super().sleep_async(seconds)
-        self.advance(seconds)
 
 
 @limited
@@ -232,7 +220,7 @@ class RetriesAndTimeouts(Suite):
             future = patient(marks, 5)
             return future.state.name, future.task_run.run_count
 
-        with replaced(_PassingClock()):  # a sequential runner waits in the call itself: for two times twenty minutes
+        with replaced(PassingClock()):  # a sequential runner waits in the call itself: for two times twenty minutes
             assert waiting() == ("Failed", 3), BETWEEN
 
     def test_a_flow_that_overruns_its_time_limit_is_timed_out(self, task_runner: TaskRunner, tmp_path: Path) -> None:
