@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE: Final = 20.0
-"""How long a task waits for others, in seconds, before it gives up: so it ends, even if its runner is broken."""
+PATIENCE: Final = 60.0
+"""How long a task waits for others, in seconds, before it gives up: so it ends, even if its runner is broken.
+
+That is longer than the suite waits for one thing: a task that is held does not end before the check that holds it.
+"""
 STEP: Final = 0.005
+TOO_LATE: Final = "too-late"
+"""The name of the file by which a task that gave up waiting for others says so to them."""
 
 flavour: ContextVar[str] = ContextVar("flavour", default="none")
 
@@ -59,11 +64,6 @@ async def wait_until_async(condition: Callable[[], bool], seconds: float = PATIE
             return False
         await anyio.sleep(STEP)
     return True
-
-
-def wait_for_files(folder: Path, count: int, seconds: float = PATIENCE) -> bool:
-    """Wait until there are so many files in a folder; false if the time is over."""
-    return wait_until(lambda: len(list(folder.iterdir())) >= count, seconds)
 
 
 @task
@@ -133,16 +133,32 @@ def leave_a_mark(folder: Path, name: str) -> None:
 
 @task
 def meet(folder: Path, name: str, count: int, seconds: float) -> bool:
-    """Wait for others: whether they came."""
+    """Wait for others: whether they came. Once one of them has given up, no other waits."""
     (folder / name).touch()
-    return wait_for_files(folder, count, seconds)
+    return _met(folder, came=wait_until(lambda: _enough(folder, count), seconds))
 
 
 @task
 async def meet_async(folder: Path, name: str, count: int, seconds: float) -> bool:
-    """Wait for others on a loop: whether they came."""
+    """Do the same on a loop."""
     _append(folder / name, "here")
-    return await wait_until_async(lambda: len(list(folder.iterdir())) >= count, seconds)
+    return _met(folder, came=await wait_until_async(lambda: _enough(folder, count), seconds))
+
+
+def _enough(folder: Path, count: int) -> bool:
+    return len(list(folder.iterdir())) >= count or (folder / TOO_LATE).exists()
+
+
+def _met(folder: Path, *, came: bool) -> bool:
+    if not came:
+        (folder / TOO_LATE).touch()
+    return not (folder / TOO_LATE).exists()
+
+
+@task
+def look(folder: Path) -> list[str]:
+    """Give the names of the files in a folder."""
+    return sorted(file.name for file in folder.iterdir())
 
 
 @task

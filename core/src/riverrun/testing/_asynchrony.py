@@ -9,8 +9,8 @@ import pytest
 
 from riverrun import Flow, NotReadyError, as_completed, flow, gather
 from riverrun import _conformance_jobs as _jobs
+from riverrun.testing._patience import DID_NOT_START, expect_all_met, expect_async, limited
 from riverrun.testing._suite import Suite, is_sequential, leave_out
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,9 +113,9 @@ class Asynchrony(Suite):
         @flow(task_runner=task_runner)
         async def meeting() -> object:
             names = [str(number) for number in range(self.workers)]
-            return [_jobs.meet_async(tmp_path, name, self.workers, self.time_limit / 3) for name in names]
+            return [_jobs.meet_async(tmp_path, name, self.workers, self.patience) for name in names]
 
-        assert all(run_on(library, meeting)), f"{self.workers} async tasks run at the same time"
+        expect_all_met(run_on(library, meeting), f"{self.workers} async tasks run at the same time")
 
     @on_both_libraries
     def test_a_sequential_async_flow_keeps_the_order_of_the_calls(
@@ -146,7 +146,7 @@ class Asynchrony(Suite):
         @flow(task_runner=task_runner)
         async def busy() -> object:
             future = _jobs.hold(started, release)
-            assert await _jobs.wait_until_async(started.exists), "a task was submitted, and did not start"
+            await expect_async(started.exists, DID_NOT_START, self.patience, else_make=release)
             release.touch()
             return await future
 

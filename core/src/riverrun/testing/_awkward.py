@@ -10,8 +10,8 @@ import pytest
 
 from riverrun import RemoteTaskError, Task, TaskSerializationError, flow, task
 from riverrun import _conformance_jobs as _jobs
+from riverrun.testing._patience import limited
 from riverrun.testing._suite import Suite, crosses_processes, leave_out
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable

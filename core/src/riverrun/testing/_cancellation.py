@@ -9,8 +9,8 @@ import pytest
 from riverrun import CancelledError, flow
 from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._asynchrony import on_both_libraries, run_on
+from riverrun.testing._patience import DID_NOT_START, expect_async, limited
 from riverrun.testing._suite import Suite, is_sequential, leave_out
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,7 @@ class Cancellation(Suite):
         @flow(task_runner=task_runner)
         async def changing_its_mind() -> str:
             future = _jobs.hold_async(started)
-            assert await _jobs.wait_until_async(started.exists), "a task was submitted, and did not start"
+            await expect_async(started.exists, DID_NOT_START, self.patience)
             assert future.cancel(), "a coroutine on the loop of its flow can be cancelled"
             with pytest.raises(CancelledError):
                 await future

@@ -10,8 +10,8 @@ import pytest
 from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
 from riverrun.abc import API_VERSION, Concurrency, TaskRunner
+from riverrun.testing._patience import limited
 from riverrun.testing._suite import Suite
-from riverrun.testing._within import limited
 
 
 @limited

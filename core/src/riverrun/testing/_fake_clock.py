@@ -90,6 +90,20 @@ class FakeClock(Clock):
             heapq.heapify(self._limits)
 
 
+class PassingClock(FakeClock):
+    """A fake clock on which a delay before a retry passes, and not only ends: what is due by then is called."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let a delay pass."""
+        super().sleep(seconds)
+        self.advance(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Let a delay pass."""
+        await super().sleep_async(seconds)
+        self.advance(seconds)
+
+
 class _FakeTimers(Timers):
     def __init__(self, clock: FakeClock) -> None:
         super().__init__()

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from riverrun import _conformance_jobs as _jobs
 from riverrun.testing import _interrupted
+from riverrun.testing._patience import NotAtOnce, expect, limit_of, limited
 from riverrun.testing._suite import Suite, crosses_processes
 from riverrun.testing._traces import left_of_group
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,17 +42,19 @@ class Interrupts(Suite):
         self, task_runner: TaskRunner, tmp_path: Path, name: str, kind: str
     ) -> None:
         number, statuses = SIGNALS[name]
+        # Before the check as a whole is given up, with the processes that it has started.
+        end = time.monotonic() + 0.9 * limit_of(type(self))
         # A terminal sends Ctrl-C to the whole group of processes; `kill` sends a signal to one.
         for whole_group in [False, True] if crosses_processes(task_runner) and name == "ctrl_c" else [False]:
             folder = tmp_path / f"group-{whole_group}"
             folder.mkdir()
             process = _script(task_runner, folder, kind)
             try:
-                _wait_until_it_runs(process, folder)
+                _wait_until_it_runs(process, folder, end)
                 (os.killpg if whole_group else os.kill)(process.pid, number)
-                errors = _errors_at_its_end(process, folder, self.time_limit / 2)
+                errors = _errors_at_its_end(process, folder, end)
                 assert process.returncode in statuses, f"the exit status tells of the signal; stderr was:\n{errors}"
-                assert left_of_group(process.pid, self.time_limit / 4) == [], (
+                assert left_of_group(process.pid, min(self.patience / 2, _until(end))) == [], (
                     "no child process outlives the process of the flow"
                 )
             finally:
@@ -90,22 +91,25 @@ def _script(task_runner: TaskRunner, folder: Path, kind: str) -> subprocess.Pope
         )
 
 
-def _wait_until_it_runs(process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + 3 * _jobs.PATIENCE
-    while not (folder / "started").exists():
-        assert process.poll() is None, f"the script ended by itself:\n{_errors(folder)}"
-        assert time.monotonic() < deadline, "the task in the script did not start"
-        time.sleep(_jobs.STEP)
+def _until(end: float) -> float:
+    return max(0.0, end - time.monotonic())
 
 
-def _errors_at_its_end(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> str:
+def _wait_until_it_runs(process: subprocess.Popen[bytes], folder: Path, end: float) -> None:
+    started = folder / "started"
+    expect(lambda: started.exists() or process.poll() is not None, "the task in the script did not start", _until(end))
+    assert started.exists(), f"the script ended by itself:\n{_errors(folder)}"
+
+
+def _errors_at_its_end(process: subprocess.Popen[bytes], folder: Path, end: float) -> str:
+    seconds = _until(end)
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)  # faulthandler says where every thread was
         process.wait()
-        msg = f"after a signal the process ends; this one had not after {seconds} seconds:\n{_errors(folder)}"
-        raise AssertionError(msg) from None
+        msg = f"after a signal the process ends; this one had not after {seconds:.0f} seconds:\n{_errors(folder)}"
+        raise NotAtOnce(msg) from None
     return _errors(folder)
 
 

@@ -12,9 +12,9 @@ from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
 from riverrun.abc import RemoteTaskExecutor, TaskRunner
 from riverrun.exceptions import TaskRunnerStartError
+from riverrun.testing._patience import limited
 from riverrun.testing._suite import Suite, leave_out
-from riverrun.testing._traces import Traces
-from riverrun.testing._within import limited
+from riverrun.testing._traces import Traces, expect_nothing_left_since
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +91,7 @@ class LifeCycle(Suite):
 
         with pytest.raises(TaskRunnerStartError):
             never()
-        assert before.left_since(self.time_limit / 4) == [], "what a failed start has begun, it stops"
+        expect_nothing_left_since(before, self.patience / 2, "what a failed start has begun, it stops")
 
     def test_what_was_started_is_stopped_if_the_start_fails_at_its_end(self, task_runner: TaskRunner) -> None:
         events: list[str] = []
@@ -112,7 +112,7 @@ class LifeCycle(Suite):
         before = Traces.now()
         for _ in range(2):
             _run_to_its(end, task_runner)
-        assert before.left_since(self.time_limit / 4) == [], "what a flow run starts ends with it"
+        expect_nothing_left_since(before, self.patience / 2, "what a flow run starts ends with it")
 
     def test_no_thread_no_process_and_no_listening_socket_is_left_by_an_async_flow_run(
         self, task_runner: TaskRunner
@@ -125,7 +125,7 @@ class LifeCycle(Suite):
         before = Traces.now()
         for _ in range(2):
             anyio.run(both)
-        assert before.left_since(self.time_limit / 4) == [], "what a flow run starts ends with it"
+        expect_nothing_left_since(before, self.patience / 2, "what a flow run starts ends with it")
 
 
 def _run_to_its(end: str, task_runner: TaskRunner) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from riverrun import WorkerLost, flow
 from riverrun import _conformance_jobs as _jobs
+from riverrun.testing._patience import DID_NOT_START, expect, limited
 from riverrun.testing._suite import Suite, crosses_processes, declares, leave_out
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,8 +98,7 @@ class LostWorkers(Suite):
         @flow(task_runner=task_runner)
         def deadly() -> tuple[object, object, str]:
             held = _jobs.hold(started, release)
-            if not _jobs.wait_for_files(tmp_path, 1):
-                pytest.fail("a task was submitted, and did not start")
+            expect(started.exists, DID_NOT_START, self.patience, else_make=release)
             lost, other = _jobs.die(), _jobs.add(1, 2)
             state = lost.wait()
             release.touch()

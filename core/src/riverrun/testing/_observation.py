@@ -12,8 +12,8 @@ import pytest
 from riverrun import _conformance_jobs as _jobs
 from riverrun import flow, task
 from riverrun.testing._asynchrony import on_both_libraries, run_on
+from riverrun.testing._patience import limited
 from riverrun.testing._suite import Suite, crosses_processes, leave_out
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

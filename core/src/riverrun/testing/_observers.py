@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from riverrun import _conformance_jobs as _jobs
 from riverrun import flow, hookimpl, observers
+from riverrun.testing._patience import limited
 from riverrun.testing._suite import Suite
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
+from riverrun.testing._patience import expect_all_met, limited
 from riverrun.testing._suite import Suite, crosses_processes, is_sequential, leave_out
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,9 +63,9 @@ class Order(Suite):
         @flow(task_runner=task_runner)
         def meeting() -> Any:
             names = [str(number) for number in range(self.workers)]
-            return [_jobs.meet(tmp_path, name, self.workers, self.time_limit / 3) for name in names]
+            return [_jobs.meet(tmp_path, name, self.workers, self.patience) for name in names]
 
-        assert all(meeting()), f"{self.workers} sync tasks run at the same time"
+        expect_all_met(meeting(), f"{self.workers} sync tasks run at the same time")
 
     def test_async_tasks_overlap(self, task_runner: TaskRunner, tmp_path: Path) -> None:
         if is_sequential(task_runner) or self.workers < 2:
@@ -74,9 +74,9 @@ class Order(Suite):
         @flow(task_runner=task_runner)
         def meeting() -> Any:
             names = [str(number) for number in range(self.workers)]
-            return [_jobs.meet_async(tmp_path, name, self.workers, self.time_limit / 3) for name in names]
+            return [_jobs.meet_async(tmp_path, name, self.workers, self.patience) for name in names]
 
-        assert all(meeting()), f"{self.workers} async tasks run at the same time"
+        expect_all_met(meeting(), f"{self.workers} async tasks run at the same time")
 
     def test_tasks_run_in_the_processes_that_the_runner_declares(self, task_runner: TaskRunner) -> None:
         @flow(task_runner=task_runner)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun import TaskFuture, as_completed, flow
 from riverrun import _conformance_jobs as _jobs
+from riverrun.testing._patience import limited
 from riverrun.testing._suite import Suite, is_sequential, leave_out
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from riverrun import _conformance_jobs as _jobs
 from riverrun import flow
 from riverrun.testing._asynchrony import on_both_libraries
+from riverrun.testing._patience import limited
 from riverrun.testing._suite import Suite
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from riverrun.abc import TaskRunner
 
+T = TypeVar("T")
+
 RUNS = 3
+
+
+def _beside(function: Callable[[], T]) -> Future[T]:
+    """Call a function in a thread that does not keep Python from ending, as one of a pool does, if it hangs."""
+    future: Future[T] = Future()
+
+    def body() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=body, name="riverrun-test-beside", daemon=True).start()
+    return future
 
 
 @limited
@@ -29,13 +48,13 @@ class Sharing(Suite):
 
         @flow(task_runner=task_runner)
         def counting(start: int) -> list[object]:
-            all_are_here.wait(self.time_limit)  # so that all the flow runs are under way at once
+            all_are_here.wait()  # so that all the flow runs are under way at once
             futures = [_jobs.add(start, number) for number in range(20)]
-            all_are_here.wait(self.time_limit)
+            all_are_here.wait()
             return [future.result() for future in futures]
 
-        with ThreadPoolExecutor(RUNS) as pool:
-            results = list(pool.map(counting, [1000 * run for run in range(RUNS)]))
+        beside = [_beside(functools.partial(counting, 1000 * run)) for run in range(RUNS)]
+        results = [future.result() for future in beside]
         assert results == [[1000 * run + number for number in range(20)] for run in range(RUNS)], "each has its own"
 
     def test_a_flow_run_that_ends_stops_no_other_with_the_same_runner_object(self, task_runner: TaskRunner) -> None:
@@ -46,8 +65,7 @@ class Sharing(Suite):
         @flow(task_runner=task_runner)
         def long() -> list[object]:
             first = _jobs.add(3, 4).result()
-            with ThreadPoolExecutor(1) as elsewhere:
-                other = elsewhere.submit(short).result(self.time_limit)
+            other = _beside(short).result()
             return [first, other, _jobs.add(5, 6).result(), _jobs.add_async(7, 8).result()]
 
         assert long() == [7, 3, 11, 15], "stopping one executor leaves the others of the same runner alone"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 import pytest
 
 from riverrun.abc import Concurrency
+from riverrun.testing._patience import limit_of
 
 if TYPE_CHECKING:
     from riverrun.abc import TaskRunner
@@ -20,6 +21,11 @@ class Suite:
     replaces_lost_workers: ClassVar[bool | None] = None
     survives_lost_workers: ClassVar[bool | None] = None
     workers_are_threads: ClassVar[bool] = False
+
+    @property
+    def patience(self) -> float:
+        """How long a check waits for one thing: so long that it can still say in words that it did not come."""
+        return limit_of(type(self)) / 2
 
     @pytest.fixture
     def task_runner(self) -> TaskRunner:

@@ -9,8 +9,8 @@ import pytest
 
 from riverrun import NotReadyError, allow_failure, flow, unmapped
 from riverrun import _conformance_jobs as _jobs
+from riverrun.testing._patience import limited
 from riverrun.testing._suite import Suite
-from riverrun.testing._within import limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 import traceback
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+_left_behind: Final[list[threading.Thread]] = []
+
+
+class Overdue(AssertionError):
+    """The time is over."""
+
+    riverrun_limit = "hung"
+    """For the plugin, which looks at the class of an exception and imports nothing for it."""
+
+
+def still_running() -> bool:
+    """Say whether something that hung has not ended to this day: it may start what nobody expects any more."""
+    return any(thread.is_alive() for thread in _left_behind)
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:
@@ -49,8 +62,9 @@ def within(seconds: float, function: Callable[[], T]) -> T:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
+        _left_behind.append(thread)
         msg = f"It hangs: it had not ended after {seconds:g} seconds. It was here:\n{_stack_of(thread)}"
-        raise AssertionError(msg)
+        raise Overdue(msg)
     if raised:
         raise raised[0]
     return result[0]
@@ -59,23 +73,3 @@ def within(seconds: float, function: Callable[[], T]) -> T:
 def _stack_of(thread: threading.Thread) -> str:
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented, despite its name
     return "".join(traceback.format_stack(frame)) if frame is not None else "(it has ended meanwhile)"
-
-
-C = TypeVar("C", bound=type)
-
-
-def limited(suite: C) -> C:
-    """Give each test of a class the time limit that the class declares as `time_limit`."""
-    for name, test in list(vars(suite).items()):
-        if name.startswith("test_"):
-            setattr(suite, name, _limited(test))
-    return suite
-
-
-def _limited(test: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(test)  # pytest finds the fixtures and marks of the test through this
-    def in_time(self: Any, **fixtures: Any) -> None:
-        __tracebackhide__ = True
-        within(self.time_limit, lambda: test(self, **fixtures))
-
-    return in_time

@@ -1,17 +1,20 @@
 """The pytest plugin: the fixtures `flow_runner` and `fake_clock`, for the tests of flows.
 
+It also says at the end of a run where the conformance suite gave a runner up.
+
 pytest loads it in every run wherever `core` is installed, so it imports nothing before a test asks for a fixture.
 `pytest -p no:riverrun` leaves it out.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from riverrun.testing import FakeClock
 
@@ -62,6 +65,42 @@ def _is_given(metafunc: pytest.Metafunc) -> bool:
         if "flow_runner" in [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]:
             return True
     return False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note on the report that a check of the conformance suite ran into its limit, or was left out."""
+    report = yield
+    kind = None if call.excinfo is None else getattr(call.excinfo.type, "riverrun_limit", None)
+    if kind is not None and item.parent is not None:
+        # Texts in a list also get through to the main process of pytest-xdist.
+        report.riverrun_limit = [kind, item.parent.nodeid]  # type: ignore[attr-defined]  # pytest keeps what is added
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say for each class of the conformance suite that was given up why, and how much was left out."""
+    suites: dict[str, dict[str, list[str]]] = {}
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        said: list[str] | None = getattr(report, "riverrun_limit", None)
+        if said is not None:
+            kind, suite = said
+            suites.setdefault(suite, {}).setdefault(kind, []).append(report.nodeid)
+    given_up = {suite: kinds for suite, kinds in suites.items() if "left out" in kinds}
+    if not given_up:
+        return
+    from riverrun.testing._patience import diagnosis
+
+    terminalreporter.section("task runners given up")
+    for suite, kinds in given_up.items():
+        left_out = len(kinds.pop("left out"))
+        checks = "check" if left_out == 1 else "checks"
+        terminalreporter.write_line(f"{suite}: {diagnosis(kinds)}; {left_out} {checks} left out.")
+        terminalreporter.write_line("These ran into their time limit:")
+        for check in itertools.chain.from_iterable(kinds.values()):
+            terminalreporter.write_line(f"  {check}")
 
 
 @pytest.fixture
