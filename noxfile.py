@@ -46,7 +46,9 @@ TEST_SMOKE = ["psutil>=5.8"]  # what the conftest of both imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
 EDITABLE = ["editables>=0.5", "hatchling>=1.27,<2"]  # what an editable install of a project with hatchling needs
 XDIST = ["pytest-xdist>=3.6"]
+PIP = ["pip>=24"]
 UV = ["uv>=0.5"]
+NOX = ["nox>=2026.10.14"]
 TWINE = ["twine>=6.1"]
 VERSIONS = ["click>=8.1,<9", "packaging>=24", "tomlkit>=0.13"]  # what scripts/versions.py needs
 # What other people's task runners are built with, run on and tested with, in the integration tests.
