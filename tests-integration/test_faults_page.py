@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "faults.md"
 ROW = re.compile(r"^\| (?P<kind>[^|]+) \| (?P<tests>[^|]+) \| (?P<size>default|stress) \|$")
-TEST = re.compile(r"`([^`]+)::([^`]+)`")
+TEST = re.compile(r"`([^`:]+\.py)(?:::([^`]+))?`")
 
 
 def rows() -> list[tuple[str, str, str]]:
@@ -27,26 +27,30 @@ def rows() -> list[tuple[str, str, str]]:
     return found
 
 
-def is_stress(decorators: list[ast.expr]) -> bool:
-    return any(ast.unparse(each).startswith("pytest.mark.stress") for each in decorators)
+def sizes_of(node: ast.AST, of_all_in_it: set[str]) -> set[str]:
+    """In which runs a test is: with all of its parameters in one, or with some of them in the other."""
+    decorators = [ast.unparse(each) for each in getattr(node, "decorator_list", [])]
+    if "pytest.mark.stress" in decorators:
+        return {"stress"}
+    return of_all_in_it | ({"stress"} if any("pytest.mark.stress" in each for each in decorators) else set())
 
 
-def tests_in(file: Path) -> dict[str, bool]:
-    """The tests of a file, `Class::name` for those of a class, and whether the default run leaves them out."""
+def found_in(file: Path) -> dict[str, set[str]]:
+    """The tests of a file, `Class::name` for those of a class, and in which runs they are."""
     tree = ast.parse(file.read_text("utf-8"))
     marks = [
         node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
     ]
-    whole = any("pytest.mark.stress" in ast.unparse(mark.value) for mark in marks)
-    found = {}
+    whole = {"stress"} if any("pytest.mark.stress" in ast.unparse(mark.value) for mark in marks) else {"default"}
+    found = {"": whole}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found[node.name] = whole or is_stress(node.decorator_list)
+            found[node.name] = sizes_of(node, whole)
         elif isinstance(node, ast.ClassDef):
-            found[node.name] = of_class = whole or is_stress(node.decorator_list)
+            found[node.name] = of_class = sizes_of(node, whole)
             for method in node.body:
                 if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
-                    found[f"{node.name}::{method.name}"] = of_class or is_stress(method.decorator_list)
+                    found[f"{node.name}::{method.name}"] = sizes_of(method, of_class)
     return found
 
 
@@ -56,7 +60,7 @@ def test_the_page_has_rows():
 
 @pytest.mark.parametrize("file", sorted({file for file, _, _ in rows()}))
 def test_each_test_of_the_page_is_there_and_runs_when_it_says(file: str):
-    there = tests_in(ROOT / file)
+    there = found_in(ROOT / file)
     for _, name, size in [row for row in rows() if row[0] == file]:
         assert name in there, f"{file} has no test {name}"
-        assert there[name] == (size == "stress"), f"{file}::{name} is in the table as {size}"
+        assert size in there[name], f"{file}::{name} is in the table as {size}, and runs in: {', '.join(there[name])}"
