@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+from riverrun import _waits
 
 
 class Terminated(SystemExit):
@@ -92,6 +95,39 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+class _Hook:
+    """Takes the interrupts that Python would ignore, for all flow runs that are under way in the main thread."""
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+        self.users = 0
+
+    def __call__(self, unraisable: Any) -> None:
+        is_interrupt = issubclass(unraisable.exc_type, (KeyboardInterrupt, Terminated))
+        if is_interrupt and self.users and threading.current_thread() is threading.main_thread():
+            _waits.ignored.append(unraisable.exc_value or unraisable.exc_type())
+        else:
+            self.before(unraisable)
+
+
+_hook = _Hook(None)
+
+
+def _add_hook() -> None:
+    global _hook  # noqa: PLW0603 - Python has one such hook
+    if not _hook.users:
+        sys.unraisablehook = _hook = _Hook(sys.unraisablehook)
+    _hook.users += 1
+
+
+def _remove_hook() -> None:
+    """Put back what was there before, unless somebody has set a hook of his own over this one."""
+    _hook.users -= 1
+    present: Any = sys.unraisablehook
+    if not _hook.users and present is _hook:
+        sys.unraisablehook = _hook.before
+
+
 class Signals:
     """What signals came while a flow ran."""
 
@@ -108,8 +144,11 @@ class Signals:
 def signals_noted() -> Iterator[Signals]:
     """Raise `Terminated` at SIGTERM, and note an interrupt, in the main thread; handlers of the application's stay."""
     handlers: list[_Handler] = []
-    if threading.current_thread() is threading.main_thread():
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread:
         import signal
+
+        _add_hook()
 
         terminate: Any = signal.getsignal(signal.SIGTERM)
         if terminate is signal.SIG_DFL:
@@ -123,7 +162,11 @@ def signals_noted() -> Iterator[Signals]:
             signal.signal(handler.number, handler)
     try:
         yield Signals(handlers)
+        if in_main_thread:
+            _waits.raise_ignored()
     finally:
+        if in_main_thread:
+            _remove_hook()
         for handler in handlers:
             handler.users -= 1
             if not handler.users:

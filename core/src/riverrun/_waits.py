@@ -3,6 +3,9 @@
 A signal wakes a thread that waits. One that comes in the moment between Python's last look for signals and the wait
 does not, nor one that another thread receives: a Ctrl-C would be seen when the wait is over, which may be never. (On
 Windows that is so for each.) So the main thread waits in slices, and Python looks between them.
+
+What a signal raises is lost if it comes while the main thread is in a destructor, or in what somebody calls after each
+garbage collection, as Dask does: Python ignores exceptions there. Such an interrupt is kept, and raised by the wait.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.1
 """Seconds."""
+
+ignored: list[BaseException] = []
+"""The interrupts that Python has ignored, to be raised again in the main thread."""
 
 
 def acquire(lock: LockType, timeout: float = -1) -> bool:
@@ -50,8 +56,17 @@ def _in_slices(attempt: Callable[[float], bool], timeout: float) -> bool:
         return attempt(timeout)
     end = time.monotonic() + timeout
     while True:
+        raise_ignored()
         left = LOOK_EVERY if timeout < 0 else max(min(LOOK_EVERY, end - time.monotonic()), 0)
         if attempt(left):
             return True
         if timeout >= 0 and end <= time.monotonic():
             return False
+
+
+def raise_ignored() -> None:
+    """Raise an interrupt that was ignored, if there is one; called in the main thread."""
+    if ignored:
+        error = ignored[0]
+        ignored.clear()  # several are one, as several signals are
+        raise error
