@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Before Ray is imported, which reads it once: all clusters of these tests ask for this token.
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
+# A node ends itself if its parts do not report within 30 seconds; on a busy machine they may not.
+os.environ.update(RAY_agent_register_timeout_ms="300000", RAY_worker_register_timeout_seconds="300")
 
 LIMIT = 120
 """How long anything may take before it counts as a hang, in seconds; on a quiet machine nothing takes more than ten."""
@@ -105,7 +107,28 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-LEAN = """
+PATIENT = f"""
+import time
+from ray._private import services
+
+def patient(look):
+    def get_node(*args):
+        end = time.monotonic() + {LIMIT}
+        while True:
+            try:
+                return look(*args)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
+    return get_node
+
+services.get_node = patient(services.get_node)
+"""
+"""Code that lets Ray wait for its own node for longer than 30 seconds, in which a busy machine does not start one."""
+
+LEAN = f"""{PATIENT}
 from ray._private.node import Node
 Node.start_monitor = Node.start_log_monitor = Node.start_api_server = lambda *_, **__: None
 """
@@ -114,7 +137,7 @@ Node.start_monitor = Node.start_log_monitor = Node.start_api_server = lambda *_,
 Nothing of Riverrun asks them for anything but whether there is an autoscaler, and of that they say no.
 """
 
-NODE = """
+NODE = f"""{PATIENT}
 import sys
 from ray._private import services
 services.get_node_ip_address = lambda address=None: "127.0.0.1"  # loopback, which Ray never takes by itself
@@ -131,7 +154,7 @@ class RayCluster:
         self, processes: Processes, *options: str, cpus: int = 2, client: bool = False, lean: bool = True
     ) -> None:
         self._processes = processes
-        self._code = (LEAN if lean else "") + NODE
+        self._code = f"{LEAN if lean else ''}{NODE}"
         self._nodes: list[subprocess.Popen[str]] = []
         self.folder = Path(tempfile.mkdtemp(prefix="rr-", dir="/tmp"))  # the names of sockets are made of it
         client_port = free_port()

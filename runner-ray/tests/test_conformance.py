@@ -28,13 +28,10 @@ BEGIN_AND_END = (
     "test_values_go_from_task_to_task",
     "test_what_was_started_is_stopped_if_the_start_fails_at_its_end",
 )
-FEW = (
-    "test_a_runner_that_does_not_start_fails_the_flow_run_before_its_body",
-    "test_leaving_the_start_context_by_an_exception_lets_it_through",
-    "test_several_threads_run_flows_with_one_runner_object",
-    "test_the_runner_can_be_pickled",
-)
-"""What differs most where a flow run opens its session by itself."""
+NOT_STARTED = "test_a_runner_that_does_not_start_fails_the_flow_run_before_its_body"
+LEFT = "test_leaving_the_start_context_by_an_exception_lets_it_through"
+THREADS = "test_several_threads_run_flows_with_one_runner_object"
+PICKLED = "test_the_runner_can_be_pickled"
 LOST = "test_runs_on_other_workers_survive_a_worker_that_dies"
 
 
@@ -69,13 +66,15 @@ class OnTemporaryInstances(OnRay):
         return RayTaskRunner(address="127.0.0.1:1", start_timeout=2)
 
 
-@only(*FEW, LOST)
+@only(NOT_STARTED, THREADS, PICKLED, LOST)
 class TestTemporaryInstance(OnTemporaryInstances):
     pass
 
 
 @pytest.mark.stress
-@only(*(name for name in BEGIN_AND_END if name not in FEW), "test_each_task_runs_exactly_once")
+@only(
+    *(name for name in BEGIN_AND_END if name not in {NOT_STARTED, THREADS, PICKLED}), "test_each_task_runs_exactly_once"
+)
 class TestMoreTemporaryInstances(OnTemporaryInstances):
     """Each test starts an instance, or six."""
 
@@ -87,7 +86,7 @@ class WithSessionsOfItsOwn(OnRay):
         return RayTaskRunner(address=shared_ray_cluster.address)
 
 
-@only(*FEW)
+@only(LEFT, THREADS)
 class TestRunningClusterWithSessionsOfItsOwn(WithSessionsOfItsOwn):
     pass
 
@@ -96,7 +95,7 @@ SHORT = [name for name in BEGIN_AND_END if "no_listening_socket" not in name and
 
 
 @pytest.mark.stress
-@only(*(name for name in SHORT if name not in FEW))
+@only(*(name for name in SHORT if name not in {LEFT, THREADS}))
 class TestMoreOfARunningClusterWithSessionsOfItsOwn(WithSessionsOfItsOwn):
     pass
 
@@ -112,13 +111,13 @@ class ThroughRayClientWithSessionsOfItsOwn(OnRay):
         return RayTaskRunner(address=f"ray://127.0.0.1:{closed_port}", start_timeout=2)
 
 
-@only(*FEW)
+@only(NOT_STARTED, LEFT)
 class TestRayClientWithSessionsOfItsOwn(ThroughRayClientWithSessionsOfItsOwn):
     pass
 
 
 @pytest.mark.stress
-@only(*(name for name in SHORT if name not in FEW))
+@only(*(name for name in SHORT if name not in {NOT_STARTED, LEFT}))
 class TestMoreOfRayClientWithSessionsOfItsOwn(ThroughRayClientWithSessionsOfItsOwn):
     pass
 

@@ -34,33 +34,23 @@ def attempts(futures):
 # -- what cannot be computed again, and what can
 
 
-def large_value_on_a_worker(noting, **options):
-    """A task whose value stays where it was made."""
+def test_sigkill_of_the_second_nodes_raylet(mortal_ray_cluster, notes, noting, holding):
+    """What ran there is lost; a value that was there is made again if it can be; what waits for the node is told so."""
+    hold, held = holding
+    cluster = mortal_ray_cluster
+    node = cluster.start_node("--resources", '{"second": 10}')
+    there = {"ray": {"resources": {"second": 1}}}
 
-    @task(**options)
-    def large():
-        noting("large")
+    @task
+    def large(name):
+        """Its value stays where it was made."""
+        noting(name)
         return b"x" * 2_000_000
 
     @task
     def length(value):
         noting("length")
         return len(value)
-
-    return large, length
-
-
-def second_node(cluster):
-    return cluster.start_node("--resources", '{"second": 10}')
-
-
-def test_sigkill_of_the_second_nodes_raylet(mortal_ray_cluster, notes, noting, holding):
-    """One run is lost and Crashed, the value that was there is made again, what waited for the node is told so."""
-    hold, held = holding
-    cluster = mortal_ray_cluster
-    node = second_node(cluster)
-    there = {"ray": {"resources": {"second": 1}}}
-    large, length = large_value_on_a_worker(noting)
 
     @task
     def holds():
@@ -70,26 +60,31 @@ def test_sigkill_of_the_second_nodes_raylet(mortal_ray_cluster, notes, noting, h
     def quick(number):
         return number
 
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
     from runner_ray import remote_options
 
     @flow(task_runner=RayTaskRunner(address=cluster.address, max_worker_losses=1))
     def lost():
+        import ray
+
         with remote_options(resources={"second": 0.5}, num_cpus=0):
-            value = large.with_options(name="large")()
-        value.wait(LIMIT)
-        again = large.with_options(name="again")
-        value_here = again()
+            value = large("only there")
+        (second,) = [each["NodeID"] for each in ray.nodes() if each["Alive"] and "second" in each["Resources"]]
+        with remote_options(scheduling_strategy=NodeAffinitySchedulingStrategy(second, soft=True)):
+            movable, fetched = large("rather there"), large("rather there")
+        for each in (value, movable, fetched):
+            each.wait(LIMIT)
         stuck = holds.with_options(runner_options=there)()
         waits = [holds.with_options(runner_options={"ray": {"resources": {"second": 10}}})() for _ in range(2)]
         held()
         cluster.kill("raylet", node)
         neighbours = [quick(number).result(LIMIT) for number in range(20)]
         states = [future.wait(LIMIT) for future in [stuck, *waits]]
-        return Seen(neighbours, states, length(value_here).result(LIMIT), length(value).wait(LIMIT))
+        sizes = [length(movable).result(LIMIT), len(fetched.result(LIMIT))]
+        return Seen(neighbours, states, [movable, fetched], sizes, length(value).wait(LIMIT))
 
-    neighbours, states, size, of_lost = lost()
+    neighbours, states, moved, sizes, of_lost = lost()
     assert neighbours == list(range(20))
-    assert size == 2_000_000
     assert [state.name for state in states] == ["Crashed"] * 3
     assert "is gone" in states[0].message
     for state in states[1:]:
@@ -98,34 +93,11 @@ def test_sigkill_of_the_second_nodes_raylet(mortal_ray_cluster, notes, noting, h
             in state.message
         )
         assert state.message.endswith("A node that had it is gone.")
+    assert sizes == [2_000_000] * 2
+    assert attempts(moved) == [2, 2]
     # The call that made the value asks for the node that is gone: it cannot be made again, and nothing hangs.
     assert of_lost.name == "Crashed"
-
-
-def test_a_value_that_was_lost_with_its_node_is_made_again(mortal_ray_cluster, notes, noting):
-    cluster = mortal_ray_cluster
-    node = second_node(cluster)
-    large, length = large_value_on_a_worker(noting)
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-    from runner_ray import remote_options
-
-    @flow(task_runner=RayTaskRunner(address=cluster.address))
-    def lost():
-        import ray
-
-        (there,) = [each["NodeID"] for each in ray.nodes() if each["Alive"] and "second" in each["Resources"]]
-        with remote_options(scheduling_strategy=NodeAffinitySchedulingStrategy(there, soft=True)):
-            value = large()
-            fetched = large()
-        value.wait(LIMIT)
-        fetched.wait(LIMIT)
-        cluster.kill("raylet", node)
-        return Seen([value, fetched], length(value).result(LIMIT), len(fetched.result(LIMIT)))
-
-    futures, size, fetched = lost()
-    assert size == fetched == 2_000_000
-    assert notes.counts() == {"large": 4, "length": 1}
-    assert attempts(futures) == [2, 2]
+    assert notes.counts() == {"only there": 1, "rather there": 4, "length": 1}
 
 
 # -- the head
