@@ -46,11 +46,10 @@ TEST_SMOKE = ["psutil>=5.8"]  # what the conftest of both imports
 BUILD = ["build>=1.2", "hatchling>=1.27,<2"]
 EDITABLE = ["editables>=0.5", "hatchling>=1.27,<2"]  # what an editable install of a project with hatchling needs
 XDIST = ["pytest-xdist>=3.6"]
-PIP = ["pip>=24"]
-UV = ["uv>=0.5"]
-NOX = ["nox>=2026.10.14"]
-TWINE = ["twine>=6.1"]
 VERSIONS = ["click>=8.1,<9", "packaging>=24", "tomlkit>=0.13"]  # what scripts/versions.py needs
+# What the integration tests use. Pip, also where nox installs with uv: what people do with it is tested, and uv cannot
+# download.
+INTEGRATION = [*EDITABLE, *VERSIONS, *XDIST, "nox>=2026.10.14", "pip>=24", "twine>=6.1", "uv>=0.5"]
 # What other people's task runners are built with, run on and tested with, in the integration tests.
 PLUGINS = [
     "editables>=0.5",
@@ -170,7 +169,7 @@ def install(session: nox.Session, *others: str) -> None:
     session.run("python", "-c", proof, env=CLEAN, log=False)
 
 
-def _test(session: nox.Session, *arguments: str) -> bool:
+def _test(session: nox.Session, *arguments: str, env: dict[str, str | None] = CLEAN) -> bool:
     """Run pytest; say whether all passed.
 
     `python -m` has this folder on `sys.path`, which workers in other processes inherit: so they can import the tests'
@@ -178,7 +177,7 @@ def _test(session: nox.Session, *arguments: str) -> bool:
     """
     found_none = [5] if session.posargs else []  # pytest's status: `-k` may find tests in other packages only
     try:
-        session.run("python", "-m", *arguments, *session.posargs, env=CLEAN, success_codes=[0, *found_none])
+        session.run("python", "-m", *arguments, *session.posargs, env=env, success_codes=[0, *found_none])
     except nox.command.CommandFailed:
         return False  # nox has shown what it printed
     return True
@@ -314,18 +313,21 @@ def lowest(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *selected, *session.posargs, env=CLEAN)
 
 
-@nox.session(requires=["build"])
-def integration(session: nox.Session) -> None:
-    """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
-    # With pip, also where nox installs with uv: some tests are about what people do with it, and uv cannot download.
-    install(session, *TEST, *EDITABLE, *UV, "pip>=24", *TWINE, *VERSIONS, *XDIST)
-    session.run("twine", "check", "--strict", *(str(file) for file in sorted(DIST.iterdir())))
-    # A folder from which `pip install --no-index` can install Riverrun with all that it needs.
+def _wheelhouse(session: nox.Session) -> dict[str, str]:
+    """Fill a folder from which `pip install --no-index` can install Riverrun with all that it needs; tell the tests."""
     wheelhouse = Path(session.virtualenv.location, "wheelhouse").resolve()
     shutil.rmtree(wheelhouse, ignore_errors=True)
     wheels = [str(wheel) for wheel in sorted(DIST.glob("*.whl"))]
     session.run("python", "-m", "pip", "download", "--quiet", "--dest", str(wheelhouse), *wheels, *PLUGINS)
-    folders = {"WHEELHOUSE": str(wheelhouse), "DIST": str(DIST)}
+    return {"WHEELHOUSE": str(wheelhouse), "DIST": str(DIST)}
+
+
+@nox.session(requires=["build"])
+def integration(session: nox.Session) -> None:
+    """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
+    install(session, *TEST, *TEST_SMOKE, *INTEGRATION)
+    session.run("twine", "check", "--strict", *(str(file) for file in sorted(DIST.iterdir())))
+    folders = _wheelhouse(session)
     # Most of them wait for other programs: two files of tests at a time.
     beside = ["--numprocesses=2", "--dist=loadfile"]
     selected = _unless_given(session, ["tests-integration"])
@@ -359,15 +361,18 @@ def stress(session: nox.Session) -> None:
 
     `nox -s stress-3.13 -- --tries 50` tries more seeds than ten; `-- --seed 4711 ...` brings one back.
     """
-    install(session, *TEST, *TEST_OBSERVERS, *TEST_DASK, *TEST_RAY, *EDITABLE)
+    install(session, *TEST, *TEST_OBSERVERS, *TEST_DASK, *TEST_RAY, *INTEGRATION)
+    env = CLEAN | _wheelhouse(session)
     everything = ["pytest", "-m", "stress or not stress"]
     if _names_tests(session):
-        session.run("python", "-m", *everything, *session.posargs, env=CLEAN)
+        session.run("python", "-m", *everything, *session.posargs, env=env)
         return
-    packages = [package for package in PACKAGES if package != "runner-ray" or session.python not in WITHOUT_RAY]
-    folders = ["tests-integration/stress", *(f"{package}/tests" for package in packages)]
+    without_ray = session.python in WITHOUT_RAY  # and so without the examples and plugins of all runners
+    packages = [package for package in PACKAGES if package != "runner-ray" or not without_ray]
+    folders = ["tests-integration/stress" if without_ray else "tests-integration"]
+    folders += [f"{package}/tests" for package in packages]
     with _load():
-        failed = [folder for folder in folders if not _test(session, *everything, "--tries=10", folder)]
+        failed = [folder for folder in folders if not _test(session, *everything, "--tries=10", folder, env=env)]
     if failed:
         session.error(f"these have tests that failed: {', '.join(failed)}")
 
