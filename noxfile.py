@@ -112,6 +112,8 @@ def _installed() -> list[str]:
 HERE = _installed() or PYTHONS[-1:]
 LOWEST, NEWEST = HERE[0], HERE[-1]
 NEWEST_WITH_RAY = next((python for python in reversed(HERE) if python not in WITHOUT_RAY), None)
+# What runs on one Python takes nox's own, unless Ray cannot be installed there.
+ONE_PYTHON = NEWEST_WITH_RAY if f"{sys.version_info.major}.{sys.version_info.minor}" in WITHOUT_RAY else None
 CLUSTERS = [f"dask-{NEWEST}", *([f"ray-{NEWEST_WITH_RAY}"] if NEWEST_WITH_RAY else [])]
 
 # What has to hold on each Python is tested on the lowest, with the lowest dependencies, and on the newest, with the
@@ -152,8 +154,9 @@ def install(session: nox.Session, *others: str) -> None:
     wheels = {package: sorted(DIST.glob(f"{package.replace('-', '_')}-*.whl")) for package in PACKAGES}
     if any(len(files) != 1 for files in wheels.values()):
         session.error(f"expected one wheel for each of {PACKAGES} in dist/, found {wheels}")
-    if session.python in WITHOUT_RAY:
-        session.log(f"Ray has no wheels for Python {session.python}: runner-ray is left out")
+    python = session.python or f"{sys.version_info.major}.{sys.version_info.minor}"
+    if python in WITHOUT_RAY:
+        session.log(f"Ray has no wheels for Python {python}: runner-ray is left out")
         del wheels["runner-ray"]
     paths = [str(file.relative_to(ROOT)) for files in wheels.values() for file in files]
     # First without dependencies: in a reused environment (`nox -r`) pip would keep the last build of this version.
@@ -253,7 +256,7 @@ def versions(session: nox.Session) -> None:
     session.run("python", "scripts/versions.py", *what, *PACKAGES)
 
 
-@nox.session(requires=["build"])
+@nox.session(python=ONE_PYTHON, requires=["build"])
 def types(session: nox.Session) -> None:
     """Mypy, strict, on the sources and the public face; pyright on the public face."""
     install(session, *TEST, *TEST_OBSERVERS, *TYPES, *VERSIONS)
@@ -322,7 +325,7 @@ def _wheelhouse(session: nox.Session) -> dict[str, str]:
     return {"WHEELHOUSE": str(wheelhouse), "DIST": str(DIST)}
 
 
-@nox.session(requires=["build"])
+@nox.session(python=ONE_PYTHON, requires=["build"])
 def integration(session: nox.Session) -> None:
     """The packages together: discovery, other people's plugins, the examples, the wheels themselves."""
     install(session, *TEST, *TEST_SMOKE, *INTEGRATION)
@@ -334,7 +337,7 @@ def integration(session: nox.Session) -> None:
     session.run("pytest", *beside, *selected, *session.posargs, env=CLEAN | folders)
 
 
-@nox.session(requires=["build"])
+@nox.session(python=ONE_PYTHON, requires=["build"])
 def docs(session: nox.Session) -> None:
     """The examples in README files, docs and docstrings, run as tests."""
     install(session, *TEST, *TEST_OBSERVERS, "dask[array]")
@@ -345,7 +348,7 @@ def docs(session: nox.Session) -> None:
     session.run("pytest", *_unless_given(session, [*pages, *doctests]), *session.posargs, env=CLEAN)
 
 
-@nox.session(requires=["build"])
+@nox.session(python=ONE_PYTHON, requires=["build"])
 def demo(session: nox.Session) -> None:
     """A flow over every module of this Python's standard library; `-- --runner sequential` for another runner."""
     install(session)
@@ -388,7 +391,7 @@ def _load() -> Iterator[None]:
         busy.wait()
 
 
-@nox.session(requires=["build"], default=False)
+@nox.session(python=ONE_PYTHON, requires=["build"], default=False)
 def bench(session: nox.Session) -> None:
     """The figures, each beside its raw baseline; takes minutes, wants a quiet machine."""
     install(session)
