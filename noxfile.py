@@ -117,16 +117,16 @@ ONE_PYTHON = NEWEST_WITH_RAY if f"{sys.version_info.major}.{sys.version_info.min
 CLUSTERS = [f"dask-{NEWEST}", *([f"ray-{NEWEST_WITH_RAY}"] if NEWEST_WITH_RAY else [])]
 
 # What has to hold on each Python is tested on the lowest, with the lowest dependencies, and on the newest, with the
-# newest ones; `stress` takes all of them. What takes longest begins first: two sessions run beside each other.
+# newest ones; `stress` takes all of them. What takes longest begins first: sessions run beside each other.
 nox.options.sessions = [
     "lint",
     "layers",
     "versions",
-    *reversed(CLUSTERS),
+    *CLUSTERS,
+    "integration",
     f"tests-{NEWEST}",
     *([f"tests-{LOWEST}"] if LOWEST not in {PYTHONS[0], NEWEST} else []),  # where `lowest` has no Python
     "lowest",
-    "integration",
     "types",
     "docs",
     "demo",
@@ -443,7 +443,8 @@ def _say_at_the_end(file: Path) -> None:
 asked_for = _sessions_asked_for()
 _stand_in_for_unknown(asked_for)
 if not asked_for:
-    nox.options.parallel = min(2, os.cpu_count() or 1)  # a single session's output should be seen as it comes
+    # One more than there are cores, since they wait often. A session that is named should be seen as it goes on.
+    nox.options.parallel = min(3, (os.cpu_count() or 1) + 1)
     nox.options.allow_parallel = True
 if "TESTS_THAT_FAILED" not in os.environ:  # else this is a process of nox that runs one session for another one
     os.environ["TESTS_THAT_FAILED"] = str(Path(tempfile.mkdtemp(prefix="nox-")) / "failed.jsonl")

@@ -302,6 +302,24 @@ def closed_port() -> int:
         return probe.getsockname()[1]
 
 
+def eventually_empty(look: Callable[[], list[str]], what: str) -> None:
+    """Wait until a look finds nothing; say what it found last if that does not come."""
+    left: list[str] = []
+
+    def is_empty():
+        left[:] = look()
+        return not left
+
+    try:
+        eventually(is_empty, what)
+    except AssertionError as error:
+        error.add_note(f"What was found last: {left}")
+        raise
+
+
+eventually.empty = eventually_empty
+
+
 @pytest.fixture
 def wait_until():
     return eventually

@@ -44,10 +44,10 @@ def test_nothing_is_left_after_five_flow_runs(shared_dask_cluster, wait_until):
     def many():
         return sum(nothing.map(big.map(range(100))).result()[0]) + len(nothing.map(range(100)).result())
 
-    wait_until(lambda: what_is_left(shared_dask_cluster.address) == [], "nothing of the tests before")
+    wait_until.empty(lambda: what_is_left(shared_dask_cluster.address), "nothing of the tests before")
     for _ in range(5):
         assert many() == 100
-    wait_until(lambda: what_is_left(shared_dask_cluster.address) == [], "nothing")
+    wait_until.empty(lambda: what_is_left(shared_dask_cluster.address), "nothing")
     with distributed.Client(shared_dask_cluster.address, set_as_default=False) as client:
         events = client.run_on_scheduler(
             lambda dask_scheduler: {
