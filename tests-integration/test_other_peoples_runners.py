@@ -149,7 +149,7 @@ def with_plugins(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return environment
 
 
-def tests_of(environment: Environment, name: str, *which: str) -> int:
+def passed_of(environment: Environment, name: str, *which: str) -> int:
     """Run tests of a plugin as its author does; give how many there were, if they passed."""
     project = PLUGINS / f"runner-{name}"
     command = ["pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(project)]
@@ -160,17 +160,17 @@ def tests_of(environment: Environment, name: str, *which: str) -> int:
     "name", ["process", pytest.param("loky", marks=pytest.mark.stress), pytest.param("mpi", marks=pytest.mark.stress)]
 )
 def test_somebody_elses_runner_passes_the_conformance_suite(with_plugins: Environment, name: str):
-    assert tests_of(with_plugins, name) > 100
+    assert passed_of(with_plugins, name) > 100
 
 
 @pytest.mark.parametrize("name", ["loky", "mpi"])
 def test_somebody_elses_runner_passes_a_selection_of_the_conformance_suite(with_plugins: Environment, name: str):
     selected = " or ".join(SELECTED)
-    assert tests_of(with_plugins, name, "tests/test_conformance.py", "-k", selected) >= len(SELECTED)
+    assert passed_of(with_plugins, name, "tests/test_conformance.py", "-k", selected) >= len(SELECTED)
 
 
 def test_a_runner_on_mpi_passes_the_tests_of_its_own(with_plugins: Environment):
-    assert tests_of(with_plugins, "mpi", "tests/test_job.py") > 10
+    assert passed_of(with_plugins, "mpi", "tests/test_job.py") > 10
 
 
 @pytest.mark.parametrize("name", RUNNERS)
