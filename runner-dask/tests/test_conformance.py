@@ -2,7 +2,7 @@
 
 The classes with all tests share one cluster: one that runs elsewhere, by its address, and one whose workers are threads
 of this process, as an object. A temporary cluster starts for each flow run, and so do, and end, its processes: those
-classes run the tests in which the beginning, the end, a death or an interrupt can make a difference. On the temporary
+classes run the tests in which the beginning, the end or a death can make a difference. On the temporary
 clusters, and on an object whose workers are processes, the whole suite runs among the stress tests.
 """
 
@@ -161,14 +161,13 @@ class OnTemporaryProcesses(TaskRunnerConformance):
 
 @only(
     *BEGIN_AND_END,
-    *INTERRUPTS,
     *DEATHS,
     *TIME_LIMITS,
     "test_each_task_runs_exactly_once",
     "test_tasks_run_in_the_processes_that_the_runner_declares",
 )
 class TestTemporaryClusterOfProcesses(OnTemporaryProcesses):
-    pass
+    """Interrupts have tests of their own, in `test_interrupts.py`."""
 
 
 @pytest.mark.stress
