@@ -81,10 +81,23 @@ def test_a_module_that_is_shipped(run_flow, ship):
     assert done.out.strip() == "90", done.err
 
 
-def test_a_module_to_ship_that_does_not_exist(run_flow):
+def test_a_module_to_ship_that_does_not_exist_and_nothing_is_left_of_the_start_that_failed(
+    run_flow, shared_dask_cluster
+):
+    before = topics_of(shared_dask_cluster)
     done = run_flow("['no_such_module_of_mine']")
     assert TaskRunnerStartError.__name__ in done.err
     assert "no_such_module_of_mine" in done.err
+    assert topics_of(shared_dask_cluster) <= before
+
+
+def topics_of(cluster):
+    """What the scheduler keeps events of, for flow runs."""
+    from distributed import Client
+
+    with Client(cluster.address, set_as_default=False) as client:
+        topics = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler._broker._topics))
+    return {topic for topic in topics if topic.startswith("riverrun")}
 
 
 SCRIPT = """

@@ -28,6 +28,9 @@ class Erase(ByValue):
         plugin = dask_scheduler.plugins.get(topic)
         if plugin is not None:
             plugin.erase()
+        else:  # the start failed before there was one, and after the client had asked for what it would tell
+            with contextlib.suppress(Exception):
+                dask_scheduler._broker._topics.pop(topic, None)  # noqa: SLF001 - topics have no public end
 
 
 def forget(client: Any, timeout: float = 5.0, *, workers: bool = True) -> None:
