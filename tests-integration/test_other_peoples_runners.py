@@ -4,8 +4,8 @@ Each is tried as its author would, and as its users would: wheels are built, and
 nothing else, with no index in reach: from the folder that `nox -s integration` makes, and names in `WHEELHOUSE`.
 
 The page is typed as it stands, with pip; where it does not matter who installs, uv does, in a tenth of the time. The
-conformance suite runs whole where that takes seconds; on loky and on MPI, which start processes for each test, only a
-few of its tests do by default, and all in `stress`.
+conformance suite runs whole on the page's pool of processes, and on what `new-runner` writes; on the three projects,
+which start processes for each test, a few of its tests do by default, and all in `stress`.
 """
 
 from __future__ import annotations
@@ -156,17 +156,20 @@ def passed_of(environment: Environment, name: str, *which: str) -> int:
     return passed(environment.run(*command, *which, cwd=project))
 
 
-@pytest.mark.parametrize(
-    "name", ["process", pytest.param("loky", marks=pytest.mark.stress), pytest.param("mpi", marks=pytest.mark.stress)]
-)
+@pytest.mark.stress
+@pytest.mark.parametrize("name", RUNNERS)
 def test_somebody_elses_runner_passes_the_conformance_suite(with_plugins: Environment, name: str):
     assert passed_of(with_plugins, name) > 100
 
 
-@pytest.mark.parametrize("name", ["loky", "mpi"])
+@pytest.mark.parametrize("name", RUNNERS)
 def test_somebody_elses_runner_passes_a_selection_of_the_conformance_suite(with_plugins: Environment, name: str):
     selected = " or ".join(SELECTED)
     assert passed_of(with_plugins, name, "tests/test_conformance.py", "-k", selected) >= len(SELECTED)
+
+
+def test_a_runner_on_processes_passes_the_tests_of_its_own(with_plugins: Environment):
+    assert passed_of(with_plugins, "process", "tests/test_processes.py") > 5
 
 
 def test_a_runner_on_mpi_passes_the_tests_of_its_own(with_plugins: Environment):

@@ -75,7 +75,14 @@ def test_a_module_that_the_workers_lack_is_not_found_out_two_thousand_times(run_
     assert done.out.split() == ["2000", "2000"], done.err[-2000:]
 
 
-@pytest.mark.parametrize("ship", ["['steps_of_mine']", "'./steps_of_mine.py'", "[steps_of_mine]"])
+@pytest.mark.parametrize(
+    "ship",
+    [  # the core's tests of parcels try each form; here one of them travels
+        "['steps_of_mine']",
+        pytest.param("'./steps_of_mine.py'", marks=pytest.mark.stress),
+        pytest.param("[steps_of_mine]", marks=pytest.mark.stress),
+    ],
+)
 def test_a_module_that_is_shipped(run_flow, ship):
     done = run_flow(ship)
     assert done.out.strip() == "90", done.err

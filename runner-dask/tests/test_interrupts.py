@@ -93,7 +93,10 @@ def test_a_local_cluster_that_a_function_makes_is_ended_as_soon(run_script, wait
     wait_until(lambda: not of_group(process.pid), "no process is left")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, id="Ctrl-C"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.stress)],
+)
 def test_workers_that_are_threads_are_not_waited_for(run_script, wait_until, number):
     process = run_script(SCRIPT.replace('"n_workers": 2', '"n_workers": 2, "processes": False'), wait=False)
     assert process.stdout.readline() == "a task runs\n"
@@ -146,7 +149,13 @@ def test_ctrl_c_of_a_terminal_reaches_the_workers_too(run_script, wait_until):
     wait_until(lambda: not of_group(process.pid), "no process is left")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, id="Ctrl-C", marks=pytest.mark.stress),
+        pytest.param(signal.SIGTERM, 143, id="SIGTERM"),
+    ],
+)
 def test_through_the_command_line(run_script, wait_until, tmp_path, number, status):
     process = run_script(SCRIPT, "-m", "riverrun", "run", "script.py:sleeping", wait=False)
     assert process.stdout.readline() == "a task runs\n"
