@@ -130,12 +130,16 @@ class OnAnObjectOfProcesses(TaskRunnerConformance):
 
 
 @only(
-    *BEGIN_AND_END,
     "test_a_run_that_is_lost_with_its_worker_is_crashed",
+    "test_no_thread_no_process_and_no_listening_socket_is_left_by_a_flow_run_that",
     "test_runs_on_other_workers_survive_a_worker_that_dies",
+    "test_several_threads_run_flows_with_one_runner_object",
+    "test_tasks_run_in_the_processes_that_the_runner_declares",
+    "test_the_runner_can_be_pickled",
+    "test_values_go_from_task_to_task",
 )
 class TestClusterObject(OnAnObjectOfProcesses):
-    pass
+    """The object of threads above runs the rest."""
 
 
 @pytest.mark.stress
