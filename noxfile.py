@@ -68,8 +68,7 @@ TYPES = ["mypy==2.4.1", "pyright[nodejs]==1.1.414"]
 # On the lowest Python, with the lowest Dask and Ray, those of their tests run that a difference between versions would
 # show in: a way of the conformance suite, and the options.
 SMOKE = [
-    "runner-dask/tests/test_conformance.py::TestClusterByAddress",
-    "runner-dask/tests/test_conformance.py::TestTemporaryClusterOfProcesses::test_no_run_hangs_when_a_worker_dies",
+    "runner-dask/tests/test_conformance.py::TestTemporaryClusterOfProcesses",
     "runner-dask/tests/test_options.py",
     "runner-ray/tests/test_conformance.py::TestTemporaryInstance",
     "runner-ray/tests/test_options.py",

@@ -164,14 +164,18 @@ class OnTemporaryProcesses(TaskRunnerConformance):
 
 
 @only(
-    *BEGIN_AND_END,
     *DEATHS,
-    *TIME_LIMITS,
+    "test_a_runner_that_does_not_start_fails_the_flow_run_before_its_body",
+    "test_a_sync_task_that_overruns_its_time_limit_is_timed_out",
     "test_each_task_runs_exactly_once",
+    "test_no_thread_no_process_and_no_listening_socket_is_left_by_a_flow_run_that",
+    "test_several_threads_run_flows_with_one_runner_object",
     "test_tasks_run_in_the_processes_that_the_runner_declares",
+    "test_the_runner_can_be_pickled",
+    "test_values_go_from_task_to_task",
 )
 class TestTemporaryClusterOfProcesses(OnTemporaryProcesses):
-    """Interrupts have tests of their own, in `test_interrupts.py`."""
+    """Interrupts have tests of their own, in `test_interrupts.py`; more of begin and end is with the threads below."""
 
 
 @pytest.mark.stress

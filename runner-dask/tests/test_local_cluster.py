@@ -588,19 +588,21 @@ def test_a_script_without_a_guard_works(run_script):
     check_script(run_script(FLOW.format(extra="", more="")))
 
 
+@pytest.mark.stress
 def test_a_module_without_a_guard_works(run_script, tmp_path):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").touch()
     check_script(run_script(FLOW.format(extra="", more=""), "-m", "package.module", name="package/module.py"))
 
 
+@pytest.mark.stress
 def test_a_script_from_standard_input_works(run_script, tmp_path):
     (tmp_path / "input").write_text(FLOW.format(extra="", more=""))
     with (tmp_path / "input").open() as file:
         check_script(run_script("", "-", stdin=file))
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.stress), "forkserver"])
 def test_other_processes_of_the_script_still_get_its_main_module(run_script, method):
     script = f"""
 import multiprocessing, os, threading
