@@ -83,9 +83,9 @@ MADE_UP_RUNNERS = [
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
-COVERED = ROOT / ".nox" / "coverage"
+COVERED = ROOT / ".nox" / "covered"
 """Where the sessions that measure coverage leave what they measured."""
-COVERAGE_FLOOR = 90
+COVERAGE_FLOOR = 91
 """Of all lines and branches, in percent: today's figure, rounded down."""
 
 # A session sees neither the source tree nor the settings of the person who runs it.
