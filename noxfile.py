@@ -99,6 +99,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # a Python that is not installed is skipped, and nox says so
 os.environ.setdefault("UV_HTTP_TIMEOUT", "180")  # seconds; wheels of 70 MB, over a slow line
+# As pip does it. Where Python may not write byte code, each of a thousand processes would compile Dask or Ray anew.
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 
 
 def _installed() -> list[str]:
