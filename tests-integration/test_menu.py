@@ -41,12 +41,13 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(workspace: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("NOX_", "TESTS_"))}
+def run(workspace: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with some words, as in CI, and without what the nox that runs these tests has set."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NOX_", "TESTS_"))}
     return subprocess.run(
-        [sys.executable, "-m", *command],
+        [sys.executable, *command],
         cwd=workspace,
-        env=env,
+        env={**clean, "CI": "true", **variables},
         capture_output=True,
         text=True,
         timeout=300,
@@ -70,7 +71,7 @@ def test_an_unknown_session_is_told_and_the_others_run(workspace: Path):
             session.log("I have run.")
         """,
     )
-    done = run(workspace, "nox", "-s", "quikc", "nothing")
+    done = run(workspace, "-m", "nox", "-s", "quikc", "nothing")
     assert "There is no session 'quikc'; did you mean 'quick'? `nox -l` lists them" in done.stderr
     assert "I have run." in done.stderr
     assert done.returncode == 1
@@ -88,7 +89,7 @@ def test_an_interpreter_that_is_missing_is_told_and_the_others_run(workspace: Pa
             session.log("I have run.")
         """,
     )
-    done = run(workspace, "nox", "-s", "missing-3.99", "nothing")
+    done = run(workspace, "-m", "nox", "-s", "missing-3.99", "nothing")
     assert "Python interpreter 3.99 not found" in done.stderr
     assert "I have run." in done.stderr
     assert done.returncode == 0
@@ -106,7 +107,7 @@ def test_a_python_that_is_not_installed_is_told_before_a_whole_run(workspace: Pa
         nox.options.sessions = ["nothing"]
         """,
     )
-    done = run(workspace, "nox")
+    done = run(workspace, "-m", "nox")
     assert re.search(r"Not installed here, so not tested on: Python .*3\.99", done.stderr)
     assert done.returncode == 0
 
@@ -116,27 +117,16 @@ def test_what_failed_is_listed_at_the_end_with_the_line_that_runs_just_that_agai
     failures = workspace / "list" / "failed.jsonl"
     failures.parent.mkdir()
     # As in a session: pytest adds to the list, nox prints it when all sessions have ended.
-    os_env = {"TESTS_THAT_FAILED": str(failures), "NOX_CURRENT_SESSION": "stress-3.13"}
-    pytest_run = [sys.executable, "-m", "pytest", "-q", "-m", "stress or not stress", "--seed=41", "--tries=2", "-n2"]
-    done = subprocess.run(
-        pytest_run,
-        cwd=workspace,
-        env={**os.environ, **os_env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    options = ["-q", "-m", "stress or not stress", "--seed=41", "--tries=2", "-n2"]
+    variables = {"TESTS_THAT_FAILED": str(failures), "NOX_CURRENT_SESSION": "stress-3.13"}
+    done = run(workspace, "-m", "pytest", *options, **variables)
     assert "4 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert {json.loads(line)["session"] for line in failures.read_text().splitlines()} == {"stress-3.13"}
 
     script = (
         "import sys; sys.argv = ['nox']; import noxfile; noxfile._say_at_the_end(noxfile.Path('list/failed.jsonl'))"
     )
-    env = {**os.environ, "TESTS_THAT_FAILED": "not this process's to print"}
-    said = subprocess.run(
-        [sys.executable, "-c", script], cwd=workspace, env=env, capture_output=True, text=True, timeout=300, check=False
-    )
+    said = run(workspace, "-c", script, TESTS_THAT_FAILED="not this process's to print")
     lines = [line.strip() for line in said.stdout.splitlines() if line]
     assert lines[0] == "Failed in stress-3.13:", said.stderr
     tests = {
@@ -155,7 +145,7 @@ def test_what_failed_is_listed_at_the_end_with_the_line_that_runs_just_that_agai
 
 def test_a_test_that_draws_lots_is_left_out_unless_it_is_asked_for(workspace: Path):
     (workspace / "test_some.py").write_text(TEST_FILE)
-    done = run(workspace, "pytest", "-q", "-p", "no:cacheprovider")
+    done = run(workspace, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "2 failed, 1 passed, 1 deselected" in done.stdout
 
 
