@@ -20,7 +20,7 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from riverrun import _async, _logging, _timers
+from riverrun import _async, _logging, _timers, _world
 from riverrun._outcomes import Outcome
 from riverrun._signals import interrupts_raised
 from riverrun.abc import Concurrency, HelpableTaskExecutor, LocalTaskExecutor, RemoteTaskExecutor, ReplacingTaskExecutor
@@ -144,7 +144,7 @@ class _Apart:
             if self._runs:
                 return
             self._runs = True
-        threading.Thread(target=self._run_all, name="riverrun-lost", daemon=True).start()
+        _world.start_thread(self._run_all, name="riverrun-lost")
 
     def _run_all(self) -> None:
         while True:

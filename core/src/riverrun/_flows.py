@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
-from riverrun import _async, _names, _retries
+from riverrun import _async, _names, _retries, _world
 from riverrun._context import current_scope
 from riverrun._drivers import run_async, run_sync
 from riverrun._flow_runs import FlowRun
@@ -270,7 +269,7 @@ class _Beside:
             loop.call(lambda: loop.start(job.run_async, job.context))
             return
         target: Any = job if not self._flow.is_async else lambda: job.context.run(_async.run_to_end, job.run_async)
-        threading.Thread(target=target, name=f"riverrun-subflow-{self._flow.name}", daemon=True).start()
+        _world.start_thread(target, name=f"riverrun-subflow-{self._flow.name}")
 
     def cancel(self) -> bool:
         """Cancel what the subflow has submitted; its own code ends when it asks for a result."""

@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from riverrun import _inputs, _logging
+from riverrun import _inputs, _logging, _world
 from riverrun._endings import failed, not_taken
 from riverrun._futures import TaskFuture
 from riverrun._inputs import Slot
@@ -57,8 +57,7 @@ class Remote:
         lost = _lost_upstreams(job) if job.annotated else []
         if lost:
             _leave_queue(job)
-            restore = threading.Thread(target=_restore_and_send, args=[job, lost], name="riverrun-restore", daemon=True)
-            restore.start()
+            _world.start_thread(lambda: _restore_and_send(job, lost), name="riverrun-restore")
         elif job.losses and job.losses >= self.executor.max_worker_losses:
             # One more loss ends it: it runs while no other run of which that is true does, so that one which kills its
             # workers cannot take others with it.

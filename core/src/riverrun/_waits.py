@@ -14,6 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from riverrun import _world
+
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
@@ -52,6 +54,8 @@ def wait(event: threading.Event, timeout: float = -1) -> bool:
 
 
 def _in_slices(attempt: Callable[[float], bool], timeout: float) -> bool:
+    if _world.world is not None:
+        return _world.world.wait(attempt, timeout)
     if threading.current_thread() is not threading.main_thread():
         return attempt(timeout)
     end = time.monotonic() + timeout
