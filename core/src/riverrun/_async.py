@@ -264,18 +264,51 @@ def asyncio_task() -> Any:
         return None
 
 
+class TaskCancellation:
+    """What stops one asyncio task, from any thread."""
+
+    __slots__ = ("_task",)
+    withdraws = False
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+
+    def cancel(self) -> bool:
+        """Cancel it soon; false if its loop is closed."""
+        try:
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        except RuntimeError:
+            return False
+        return True
+
+    def is_running(self) -> bool:
+        """Say that it has begun: it is made when that is so."""
+        return True
+
+
 class TrioCancellation:
     """What stops one coroutine under trio, from any thread: a cancel scope around what it awaits."""
+
+    withdraws = False
 
     def __init__(self) -> None:
         import trio
 
         self.scope = trio.CancelScope()
+        self._trio = trio
         self._token = trio.lowlevel.current_trio_token()
 
-    def cancel(self) -> None:
-        """Cancel soon."""
-        self._token.run_sync_soon(self.scope.cancel)
+    def cancel(self) -> bool:
+        """Cancel it soon; false if trio's run is over."""
+        try:
+            self._token.run_sync_soon(self.scope.cancel)
+        except self._trio.RunFinishedError:
+            return False
+        return True
+
+    def is_running(self) -> bool:
+        """Say that it has begun: it is made when that is so."""
+        return True
 
 
 async def in_thread(function: Callable[[], T]) -> T:
@@ -283,19 +316,3 @@ async def in_thread(function: Callable[[], T]) -> T:
     import anyio
 
     return await anyio.to_thread.run_sync(function)
-
-
-def stop(handle: Any) -> bool:
-    """Stop a running attempt by its handle, from any thread; false if it cannot be stopped any more.
-
-    Args:
-        handle: an asyncio task, a `TrioCancellation`, or what an executor gave for a call.
-    """
-    get_loop = getattr(handle, "get_loop", None)
-    try:
-        if get_loop is not None:
-            get_loop().call_soon_threadsafe(handle.cancel)
-            return True
-        return handle.cancel() is not False
-    except RuntimeError:  # the loop is closed, or the trio run is over
-        return False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from riverrun._futures import TaskRun
-    from riverrun._submissions import Submission
+    from riverrun._pending_run import PendingRun
 
 _memory: Final[dict[tuple[str, str], tuple[float, Any]]] = {}
 _lock: Final = threading.Lock()
@@ -46,7 +46,7 @@ class Cache:
         self._expiration = expiration
         self._persist = persist
 
-    def look_up(self, job: Submission, parameters: dict[str, Any]) -> State | None:
+    def look_up(self, job: PendingRun, parameters: dict[str, Any]) -> State | None:
         """Give the state of a cached run, or None; the key is kept on the job for `store`."""
         key = self._key_fn(CacheContext(job.task, job.run), parameters)
         if key is None:
@@ -60,7 +60,7 @@ class Cache:
             return None
         return Cached(f"Value of an earlier run with cache key {str(key)!r}.", found[1])
 
-    def store(self, job: Submission, value: Any) -> None:
+    def store(self, job: PendingRun, value: Any) -> None:
         """Keep a value; where it cannot be written, a warning says so and the run goes on."""
         key = job.cache_key
         if key is None:

@@ -241,7 +241,7 @@ async def _attempt_async(flow_run: FlowRun) -> State:
 
 async def _conclude_async(flow_run: FlowRun, outcome: Outcome) -> State:
     """Conclude; values that have to be fetched from workers do not hold up the loop."""
-    if flow_run.remote is None or outcome.error is not None:
+    if flow_run.dispatch.remote is None or outcome.error is not None:
         return conclude(flow_run, outcome)
     return await _async.in_thread(lambda: conclude(flow_run, outcome))
 

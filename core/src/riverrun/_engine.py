@@ -3,18 +3,18 @@
 ::
 
     home.submit(task, args)                        a flow run, or a task run in whose body a task is called
-        TaskRun, TaskFuture, Submission            record, what the user holds, what the engine works on
+        TaskRun, TaskFuture, PendingRun            record, what the user holds, the machine (`_pending_run`)
         upstreams pending?  --- yes ---> counted; the last upstream's callback goes on
                | no                                        |
-        Submission.ready  <--------------------------------+
+        _steps.prepare  <----------------------------------+
                |  an upstream did not complete -> NotReady        value in the cache -> Cached
                v
-        home.dispatch(submission)                  the one place that knows the executor (`_dispatch`)
+        home.dispatch.send(run)                    the one place that knows the executor (`_dispatch`)
                v
-        claim -> execute -> end                    in whatever thread, loop or process
+        try_start -> execute -> end                in whatever thread, loop or process (`_running`)
                |  failed, and may be tried again -> timer -> dispatch
                v
-        finish: final state -> callbacks of the future -> dependents become ready
+        finish: final state -> callbacks of the future -> dependents become ready -> hooks
 
 Nobody waits here: each step is called by the one before, on the thread where that one ended.
 """
@@ -28,21 +28,25 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from riverrun import _inputs, _logging, _names, _timers
+from riverrun import _inputs, _logging, _names, _steps, _timers
+from riverrun._dispatch import IN_PLACE, NOT_CONNECTED
+from riverrun._endings import not_taken
 from riverrun._futures import TaskRun
-from riverrun._submissions import Submission
+from riverrun._pending_run import QUEUED, WAITING, PendingRun, Phase
+from riverrun._running import Job
 from riverrun.exceptions import CancelledError, MissingContextError, ParameterTypeError
 from riverrun.states import PENDING
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
     from riverrun import _async
+    from riverrun._dispatch import Dispatch
     from riverrun._futures import TaskFuture
     from riverrun._mapping import Source
     from riverrun._observation import Observation
-    from riverrun._remote import Remote
-    from riverrun._submissions import Gate
+    from riverrun._pending_run import Limiter
     from riverrun._tasks import Task
     from riverrun._timers import Timers
     from riverrun.states import State
@@ -51,21 +55,15 @@ if TYPE_CHECKING:
 class Home:
     """Where task runs belong: a flow run, or a task run in whose body tasks are called."""
 
-    dispatch: Callable[[Submission], None]
-    """Hands a ready submission to the executor."""
-    retries_in_place = False
-    """True where a run is tried again before the call returns: one at a time, in the order of the calls."""
-    remote: Remote | None = None
-    """What hands submissions to an executor that keeps values; None for all others."""
+    dispatch: Dispatch = NOT_CONNECTED
+    """How its task runs get to what runs them."""
     loop: _async.Loop | None = None
-    helper: Callable[[Callable[[], object]], object] | None = None
-    """Runs a submission in the calling thread if a slot is free; None where nobody may help."""
     helps = True
     """Whether a thread that waits may run a task itself: not where a time limit or a cancellation has to wake it."""
+    events: deque[tuple[Any, ...]] | None = None
+    """The last things that happened to its task runs; None where nobody notes them."""
     observed: Observation | None = None
     """What tells observers what happens to its task runs; None where nobody listens to that."""
-    abandon: Callable[[Callable[[], object]], object]
-    """Tells the executor to stop counting on a submission that is running."""
 
     def __init__(self, log_prints: bool | None, depth: int) -> None:  # noqa: FBT001 - True or None, as for `execute`
         self.depth = depth
@@ -76,12 +74,8 @@ class Home:
         """Whether nothing is around the functions of its tasks."""
         self.runs: list[Any] = []
         """The records of all runs, in the order of submission."""
-        self.live: dict[int, Submission] = {}
-        """The submissions whose end has not been told to everybody, by number."""
-        self.open: dict[int, Submission] = {}
-        """Those that have not reached a final state. Who pops one may end it."""
-        self.queued: dict[int, Submission] = {}
-        """Those that were handed to the executor and have not begun. Who pops one may begin it."""
+        self.live: dict[int, PendingRun] = {}
+        """The runs whose end has not been told to everybody, by number."""
         self.finishing: set[object] = set()
         """What the end of the flow waits for besides: callbacks of users."""
         self.interrupt: BaseException | None = None
@@ -92,6 +86,10 @@ class Home:
         """Once nothing more may be submitted: the state that says why."""
         self.when_idle_then: Callable[[], object] | None = None
         self.logs_info = _logging.task_logger.isEnabledFor(logging.INFO)
+        self.is_watched = False
+        """Whether somebody is told of each transition, or notes it."""
+        self.is_quiet = not self.logs_info
+        """Whether nothing follows from a run that completes but for those who wait for it."""
         self._numbers = itertools.count(1)
         self._indexes: dict[str, itertools.count[int]] = {}
         self._lock = threading.Lock()
@@ -106,13 +104,14 @@ class Home:
         """Give what log records of its task runs say of it."""
         raise NotImplementedError
 
-    def submit(
+    def submit(  # noqa: PLR0917 - the way of every call, in one piece
         self,
         task: Task[Any, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait_for: Iterable[Any] | None = None,
-        gate: Gate | None = None,
+        limiter: Limiter | None = None,
+        launch: Callable[[PendingRun], object] | None = None,
     ) -> TaskFuture[Any]:
         """Take a call of a task: give its future at once, and see that it runs when its upstreams are done."""
         if kwargs or not task.least_arguments <= len(args) <= task.most_arguments:
@@ -126,28 +125,32 @@ class Home:
             indexes = self._indexes.setdefault(task.run_key, itertools.count())
         number = next(self._numbers)
         run = TaskRun(self, task, number, next(indexes))
-        job = Submission(self, task, run, args, kwargs)
-        future = job.future
-        self.open[number] = self.live[number] = job
+        goes = found is None and waits is None and limiter is None and not task.needs_parameters
+        pending = Job(self, task, run, args, kwargs, QUEUED if goes else WAITING, found is not None, limiter)
+        future = pending.future
+        self.live[number] = pending
         if self.closed is not None:  # looked at now, so that the end of the flow sees the run, or the run sees the end
-            if self.open.pop(number, None) is not None:  # else `leave_running` has ended it
-                self.live.pop(number, None)
+            pending.set_final(self.closed)
+            self.live.pop(number, None)
             raise self._refusal(task)
         self.runs.append(run)
         if self.observed is not None:
             self.observed.task_run_state_changed(run, PENDING, time.time())
-        if gate is not None:
-            job.gate = gate
-            job.waiting = True
-        if found is not None:
-            job.annotated = True
-        if found is not None or waits is not None:
-            upstreams = found.upstreams if found else []
-            job.await_upstreams([*upstreams, *waits.upstreams] if waits else upstreams, early=not waits)
-        elif gate is None and not task.needs_parameters:
-            job.dispatch()
+        if goes and launch is None and not self.logs_info:
+            try:  # what `launch` does, for most
+                self.dispatch.send(pending)
+            except Exception as error:  # noqa: BLE001 - the executor is broken or stopped
+                _steps.set_final(pending, not_taken(run.name, error))
+            return future
+        if launch is not None:
+            pending.launch = launch
+        if goes:
+            _steps.launch(pending)
         else:
-            job.ready()
+            upstreams = found.upstreams if found else []
+            if waits:
+                upstreams = [*upstreams, *waits.upstreams]
+            _steps.await_upstreams(pending, upstreams, early=not waits)
         return future
 
     def _refusal(self, task: Task[Any, Any]) -> Exception:
@@ -167,10 +170,38 @@ class Home:
                 self._timers = _timers.clock.timers()
             return self._timers
 
+    @property
+    def scope(self) -> Any:
+        """What hooks and callbacks find around themselves."""
+        return self
+
+    def help(self, pending: PendingRun, *, run_it: bool) -> None:
+        """Tell the executor that this thread is going to wait; run the task here if it has not started."""
+        helper = self.dispatch.helper
+        if helper is not None:
+            task = pending.task
+            here = run_it and self.helps and not task.is_async and task.timeout_seconds is None
+            helper(pending if here and pending.phase is Phase.QUEUED else _nothing)
+
+    def cancel(self, pending: PendingRun) -> bool:
+        """Cancel a run; say whether that was possible."""
+        return _steps.cancel(pending)
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """Call what a user gave where it may call tasks and wait for them."""
+        self.dispatch.telling.run(function)
+
+    def settled(self, number: int) -> None:
+        """Note that everybody has been told of the end of a run."""
+        self.live.pop(number, None)
+        if self.when_idle_then is not None:
+            self.tell_if_idle()
+
     def stop_timers(self) -> None:
-        """End the timers' thread, if there is one."""
+        """End its threads: that of the timers, and those on which what users gave is called."""
         if self._timers is not None:
             self._timers.stop()
+        self.dispatch.stop()
 
     def when_idle(self, then: Callable[[], object]) -> None:
         """Call `then` once, when every run is final and its hooks and callbacks have been called: now, perhaps."""
@@ -186,6 +217,10 @@ class Home:
                 then()
 
 
+def _nothing() -> None:
+    """Stand for a job that this thread is not to run."""
+
+
 def checked_wait_for(wait_for: Any, task: Task[Any, Any]) -> Iterable[Any]:
     """Give the upstreams of `wait_for=`, or say what is wrong with it."""
     if isinstance(wait_for, (_inputs.Upstream, _inputs.Annotation)) or not isinstance(wait_for, Iterable):
@@ -199,9 +234,16 @@ def checked_wait_for(wait_for: Any, task: Task[Any, Any]) -> Iterable[Any]:
 class NestedHome(Home):
     """Where the runs belong of tasks that are called in the body of a task: they run in place, one by one."""
 
+    dispatch = IN_PLACE
+
     def __init__(self, scope: Any) -> None:
         super().__init__(scope.log_prints, getattr(getattr(scope, "home", None), "depth", 0))
         self._scope = scope
+
+    @property
+    def scope(self) -> Any:
+        """What hooks and callbacks find around themselves: the run around it."""
+        return self._scope
 
     @property
     def label(self) -> str:
@@ -222,9 +264,6 @@ class NestedHome(Home):
 def nested_home(scope: Any) -> Home:
     """Give the home for tasks that are called in the body of a task run."""
     if scope.nested is None:
-        from riverrun._dispatch import connect_in_place
-
         scope.nested = NestedHome(scope)
-        connect_in_place(scope.nested)
     home: Home = scope.nested
     return home

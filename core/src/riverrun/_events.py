@@ -179,9 +179,9 @@ def task_run_state_changed(run: Any, attempt: int, state: State, time: float) ->
     )
 
 
-def task_run_attempt(run: Any, time: float) -> TaskRunAttempt:
+def task_run_attempt(run: Any, time: float, *, attempt: int) -> TaskRunAttempt:
     """Make what is known of an attempt at a task run."""
-    return TaskRunAttempt(time=time, attempt=run.run_count, **_of_task_run(run))
+    return TaskRunAttempt(time=time, attempt=attempt, **_of_task_run(run))
 
 
 def log_record(record: logging.LogRecord, message: str) -> LogRecord:

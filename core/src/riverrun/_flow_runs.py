@@ -10,9 +10,9 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from riverrun import _inputs, _logging, _names, _observing, _settings
+from riverrun import _inputs, _logging, _names, _observing, _settings, _steps
 from riverrun._context import current_scope
-from riverrun._dispatch import connect
+from riverrun._dispatch import connected
 from riverrun._endings import run_hook
 from riverrun._engine import Home
 from riverrun._futures import TaskFuture
@@ -95,6 +95,7 @@ class FlowRun(Home):
             settings = _settings.load()
             _logging.configure(settings.log_level)
             self.logs_info = _logging.flow_logger.isEnabledFor(logging.INFO)
+            self.is_quiet = not self.logs_info
             if settings.observers or _observing.registered:
                 self._observe(_observing.opened(settings))
                 self.observation_to_close = self.observation
@@ -108,7 +109,7 @@ class FlowRun(Home):
     def _observe(self, observation: Observation | None) -> None:
         self.observation = observation
         if observation is not None and observation.is_about_tasks:
-            self.observed = observation
+            self.observed, self.is_watched = observation, True
             self.is_plain = self.is_plain and not observation.surrounds_tasks
 
     @property
@@ -195,7 +196,8 @@ class FlowRun(Home):
             stack.callback(self._tell_that_it_stopped, name)
             try:
                 self.executor = stack.enter_context(runner.start())
-                connect(self, runner.concurrency, self.executor)
+                self.dispatch = connected(self, runner.concurrency, self.executor)
+                self.is_quiet = self.dispatch.is_local and not self.logs_info
             except TaskRunnerError:
                 raise
             except Exception as error:
@@ -252,13 +254,13 @@ class FlowRun(Home):
                 run.cancelled = True
                 run.overrun()
         for job in reversed(list(self.live.values())):  # dependents first: they are cancelled, too, and not "not ready"
-            job.cancel()
+            _steps.cancel(job)
 
     def leave_running(self) -> None:
         """End what is still running: it takes a final state now, whatever its code does later."""
         for job in list(self.live.values()):
             text = f"{self.label.capitalize()} ended while this task run was running."
-            job.abort(Crashed(text, CrashedRun(text)))
+            _steps.abort(job, Crashed(text, CrashedRun(text)))
 
     def overrun(self) -> None:
         """Give everything up at the deadline of the flow."""

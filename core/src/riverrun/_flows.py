@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from riverrun._decorators import Async, FlowDecorator, FlowOptions, Futures
     from riverrun._futures import TaskFuture
     from riverrun._mapping import TaskFutureList
-    from riverrun._submissions import Submission
+    from riverrun._pending_run import PendingRun
     from riverrun.abc import TaskRunner
     from riverrun.states import State
 
@@ -195,7 +195,7 @@ class Flow(Generic[P, R_co]):
             raise MissingContextError(msg)
         beside = _Beside(self, scope)
         child: Task[..., Any] = Task(beside.run_async if self.is_async else beside.run, name=self.name)
-        return scope.submit(child, args, kwargs, wait_for, beside)  # type: ignore[no-any-return]
+        return scope.submit(child, args, kwargs, wait_for, launch=beside.start)  # type: ignore[no-any-return]
 
     def with_options(self, **options: Unpack[FlowOptions]) -> Flow[P, R_co]:
         """Give a copy of the flow with other options.
@@ -249,27 +249,27 @@ class _Beside:
     It takes no slot of the task runner, so that subflows inside subflows cannot wait for each other's slots.
     """
 
+    withdraws = False
+
     def __init__(self, flow: Flow[Any, Any], parent: FlowRun) -> None:
         self._flow = flow
         self._parent = parent
         self._child: FlowRun | None = None
         self._cancelled = False
 
-    def enter(self, job: Submission) -> None:
+    def start(self, job: PendingRun) -> None:
         """Start it; called when its upstreams are done."""
-        job.dispatch(self._start)
-
-    def leave(self, job: Submission) -> None:
-        """Do nothing: there is no line behind it."""
-
-    def _start(self, job: Submission) -> None:
-        job.handle = self
+        job.stops_with = self
         loop = self._parent.loop
         if self._flow.is_async and loop is not None:
             loop.call(lambda: loop.start(job.run_async, job.context))
             return
         target: Any = job if not self._flow.is_async else lambda: job.context.run(_async.run_to_end, job.run_async)
         _world.start_thread(target, name=f"riverrun-subflow-{self._flow.name}")
+
+    def is_running(self) -> bool:
+        """Say that it has begun."""
+        return True
 
     def cancel(self) -> bool:
         """Cancel what the subflow has submitted; its own code ends when it asks for a result."""

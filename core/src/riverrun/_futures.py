@@ -39,17 +39,21 @@ class Home(Protocol):
         """Look whether this is the end."""
         ...
 
+    def tell(self, function: Callable[[], object]) -> None:
+        """Call what a user gave where it may call tasks and wait for them."""
+        ...
 
-class Job(Protocol):
-    """What a future needs of the engine while its run is not final."""
-
-    def help(self, *, run_it: bool) -> None:
+    def help(self, pending: Any, *, run_it: bool) -> None:
         """Tell the executor that this thread is going to wait; run the task here if it has not started."""
         ...
 
-    def cancel(self) -> bool:
-        """Cancel the run; say whether that was possible."""
+    def cancel(self, pending: Any) -> bool:
+        """Cancel a run; say whether that was possible."""
         ...
+
+
+class Pending(Protocol):
+    """What a future needs of the engine while its run is not final."""
 
     def present_state(self) -> State:
         """Give the state of a run that is not final."""
@@ -100,7 +104,7 @@ class TaskRun:
         """The present state; without the value, which only the future has."""
         final = self.final
         if final is None:
-            job: Job | None = self.flow_run.live.get(self.number)
+            job: Pending | None = self.flow_run.live.get(self.number)
             return self.final or (PENDING if job is None else job.present_state())
         return final
 
@@ -151,7 +155,7 @@ class TaskFuture(Upstream, Generic[R_co]):
 
     __slots__ = ("__weakref__", "_callbacks", "_job", "_run", "_value")
 
-    def __init__(self, run: TaskRun, job: Job | None = None) -> None:
+    def __init__(self, run: TaskRun, job: Pending | None = None) -> None:
         self._run = run
         self._job = job
         self._value: Any = None
@@ -215,13 +219,13 @@ class TaskFuture(Upstream, Generic[R_co]):
     def cancel(self) -> bool:
         """Cancel the run if it has not started, or if it can be stopped; say whether that was possible."""
         job = self._job
-        return job is not None and job.cancel()
+        return job is not None and self._run.flow_run.cancel(job)
 
     def add_done_callback(self, fn: Callable[[TaskFuture[R_co]], object]) -> None:
-        """Call `fn(future)` when the run is final: at once if it is, else on the thread that ends it.
+        """Call `fn(future)` when the run is final: here if it is, else soon, on a thread where it may wait.
 
-        It sees the context variables of this call, so it may call tasks. An exception that it raises is logged and
-        goes no further.
+        It sees the context variables of this call, so it may call tasks and wait for them. An exception that it raises
+        is logged and goes no further. The flow ends when it has been called.
         """
         home = self._run.flow_run
 
@@ -235,32 +239,22 @@ class TaskFuture(Upstream, Generic[R_co]):
                 home.tell_if_idle()
 
         home.finishing.add(call)  # the end of the flow waits for it
-        if not self._add_callback(call):
+        if not self._add_callback(lambda future: home.tell(lambda: call(future))):
             call(self)
 
     def _add_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> bool:
         """Register a callback; false if the run is final already, and then it is not called."""
         run = self._run
-        with LOCKS[run.number & 63]:
+        with LOCKS[run.number & 63]:  # under which the run becomes final, and its callbacks are taken
             if run.final is not None:
                 return False
             if self._callbacks is None:
                 self._callbacks = fn
-            elif isinstance(self._callbacks, list):
+            elif type(self._callbacks) is list:
                 self._callbacks.append(fn)
             else:
                 self._callbacks = [self._callbacks, fn]
-        if self._run.final is None:
             return True
-        # It became final meanwhile. Who ended it may have looked here before, and will not again: if the callback is
-        # still here it is ours to call, else it is being called.
-        return not self._remove_callback(fn)
-
-    def _take_callbacks(self) -> Any:
-        """Give the callbacks, one or a list of them, and keep none."""
-        with LOCKS[self._run.number & 63]:
-            callbacks, self._callbacks = self._callbacks, None
-        return [] if callbacks is None else callbacks
 
     def _remove_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> bool:
         """Take a callback back; false if it is not there (any more)."""
@@ -277,7 +271,7 @@ class TaskFuture(Upstream, Generic[R_co]):
         check_may_block(self, f"future.{method}()", "await future")
         run, job = self._run, self._job
         if job is not None:
-            job.help(run_it=timeout is None)
+            run.flow_run.help(job, run_it=timeout is None)
             if run.final is not None:
                 return run.final
         woken = threading.Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun import _inputs, _logging
@@ -14,6 +15,7 @@ from riverrun.exceptions import MissingContextError, WorkerLost
 from riverrun.states import Elsewhere
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from contextvars import Context
     from logging import LogRecord
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from riverrun._outcomes import Outcome
     from riverrun.abc import RemoteTaskExecutor
     from riverrun.exceptions import CrashedRun
+
+    Then = Callable[[Exception | None], object]
 
 LARGE: Final = 1_000_000
 """An argument whose pickle is larger than this, in bytes, is brought to the cluster once for a flow run."""
@@ -42,28 +46,52 @@ class Kept(Elsewhere):
         recipe.kept = weakref.ref(self)
 
     def is_there(self) -> bool:
-        """Say whether it is not known to be lost."""
+        """Whether it is not known to be lost."""
         return self.handle is not None and self.executor.holds(self.handle)
 
+    def ensure(self, then: Then) -> None:
+        """See that it is there: see `Recipe.ensure`."""
+        self.recipe.ensure(then)
+
     def fetch(self) -> Any:
-        """Give the value itself; one that is gone with its worker is made again.
+        """Return the value itself; one that is gone with its worker is made again.
 
         Raises:
             MissingContextError: the flow run is over, and has left the cluster.
+            WorkerLost: it was lost too often.
         """
         self.recipe.check_flow_run()
         while True:
+            handle = self.handle
             if self.is_there():
                 try:
-                    return self.executor.fetch(self.handle)
+                    return self.executor.fetch(handle)
                 except WorkerLost:
-                    if self.is_there():
+                    # Somebody else may have found that before, and it is there again, behind another handle.
+                    if self.handle is handle and self.is_there():
                         raise
-            self.recipe.restore(self)
+            self._wait_for_it()
+
+    def _wait_for_it(self) -> None:
+        there = threading.Event()
+        errors: list[Exception] = []
+
+        def ensured(error: Exception | None) -> None:
+            if error is not None:
+                errors.append(error)
+            there.set()
+
+        self.ensure(ensured)
+        wait(there)
+        if errors:
+            raise errors[0]
 
 
 class Recipe:
-    """How a kept value was made: the call, and where its own upstreams come from. It holds no value."""
+    """How a kept value was made: the call, and where its own upstreams come from. It holds no value.
+
+    Nobody waits here for a value that is made again: who brings the news of one goes on with what needs it.
+    """
 
     def __init__(
         self,
@@ -85,6 +113,13 @@ class Recipe:
         self._context = context
         self.kept: weakref.ref[Kept] | None = None
         self._lock = threading.Lock()
+        self._waiting: list[Then] = []
+        self._making: Kept | None = None
+        """The value, while it is made again."""
+        self._holding: list[Any] = []
+        """What must not be released meanwhile: the values that the call takes, and the call's own handle."""
+        self._is_a_loss = True
+        self._sent = 0
 
     def check_flow_run(self) -> None:
         """Refuse what has no place to be any more: a flow run that is over has left its cluster."""
@@ -96,40 +131,93 @@ class Recipe:
             )
             raise MissingContextError(msg)
 
-    def value(self) -> Kept:
-        """Give the value as it is on the cluster; it is made again where it is gone."""
-        kept = None if self.kept is None else self.kept()
-        if kept is None:
-            kept = Kept(self._executor, None, self)
-        self.restore(kept)
-        return kept
+    @property
+    def handle(self) -> Any:
+        """The handle of the value; ask when it is ensured."""
+        kept = self.held()
+        return None if kept is None else kept.handle
 
-    def restore(self, kept: Kept) -> None:
-        """See that the value is on the cluster; this waits for it.
+    def held(self) -> Kept | None:
+        """Return what keeps the value alive."""
+        return self._making or (None if self.kept is None else self.kept())
 
-        Raises:
-            WorkerLost: it was lost too often.
-            Exception: what the function raised this time.
+    def ensure(self, then: Then) -> None:
+        """See that the value is on the cluster.
+
+        Args:
+            then: called when it is, with None, or with the reason why it cannot be: now, or on the thread that brings
+                the news. `held()` is to be asked for while it is called.
         """
         with self._lock:
-            began, sent = True, 0
-            while not kept.is_there():
-                if began or sent > MAX_SENDINGS:
-                    self._count_the_loss()
-                sources = [source.value() for source in self._sources]  # held until the call has ended
-                sent += 1
-                self._run.run_count += 1
-                self._sendings += 1
-                self._call.key = f"{self._key}-again-{self._sendings}"
-                self._call.upstreams = tuple([source.handle for source in sources])
-                again = _Again(self._run.run_count)
-                handle = self._context.copy().run(self._executor.send, self._call, again)
-                if again.ended_well():
-                    kept.handle = handle
-                elif not (began := again.began):  # something it takes was lost before it began, perhaps
-                    self._run.run_count -= 1
+            self._waiting.append(then)
+            if self._making is not None:
+                return
+            self._making = (None if self.kept is None else self.kept()) or Kept(self._executor, None, self)
+            self._is_a_loss, self._sent = True, 0
+        _flat(self._step)
 
-    def _count_the_loss(self) -> None:
+    def _step(self) -> None:
+        kept = self._making
+        if kept is None or kept.is_there():
+            self._done(None)
+            return
+        if self._is_a_loss or self._sent > MAX_SENDINGS:
+            error = self._count_the_loss()
+            if error is not None:
+                self._done(error)
+                return
+        when_all_there(self._sources, self._send)
+
+    def _send(self, error: Exception | None) -> None:
+        if error is not None:
+            self._done(error)
+            return
+        held = [source.held() for source in self._sources]
+        self._holding = held
+        self._sent += 1
+        self._sendings += 1
+        self._call.key = f"{self._key}-again-{self._sendings}"
+        self._call.upstreams = tuple([one.handle for one in held])
+        again = _Again(self, self._run)
+        try:
+            handle = self._context.copy().run(self._executor.send, self._call, again)
+        except Exception as raised:  # noqa: BLE001 - the cluster is gone
+            if again.take():
+                self._done(raised)
+            return
+        if not again.is_told:
+            held.append(handle)
+
+    def made(self, handle: object) -> None:
+        """Take that the call has ended well."""
+        if self._making is not None:
+            self._making.handle = handle
+        self._is_a_loss = True  # if it is gone by now, it was lost once more
+        _flat(self._step)
+
+    def lost(self, *, begun: bool) -> None:
+        """Take that the call was lost; where it had not begun, something that it takes was, perhaps."""
+        self._is_a_loss = begun
+        _flat(self._step)
+
+    def failed(self, error: Exception) -> None:
+        """Take that the call has ended without a value."""
+        self._done(error)
+
+    def _done(self, error: Exception | None) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            then(error)
+        with self._lock:
+            self._making, self._holding = None, []
+            late = bool(self._waiting)
+            waiting, self._waiting = self._waiting, []
+        if late:
+            for then in waiting:
+                self.ensure(then)
+
+    def _count_the_loss(self) -> WorkerLost | None:
         self._losses += 1
         most = self._executor.max_worker_losses
         if self._losses > most:
@@ -137,50 +225,106 @@ class Recipe:
                 f"The value of task run {self._run.name!r} is gone with the worker that had it, and the run was lost "
                 f"{self._losses} times: it is not run again (max_worker_losses is {most})."
             )
-            raise WorkerLost(msg)
-        _logging.task_logger.warning(
-            "The value of task run %r is gone with the worker that had it: it is run again (loss %d of %d).",
-            self._run.name, self._losses, most,
-        )  # fmt: skip
+            return WorkerLost(msg)
+        text = "The value of task run %r is gone with the worker that had it: it is run again (loss %d of %d)."
+        losses, name = self._losses, self._run.name
+        self._run.flow_run.tell(lambda: _logging.task_logger.warning(text, name, losses, most))
+        return None
 
 
 class _Again:
     """The report of a call that only makes a value again: the state of its run is final already."""
 
-    def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-        self._ended = threading.Event()
-        self._lost = False
-        self.began = True
-        self._error: BaseException | None = None
+    def __init__(self, recipe: Recipe, run: TaskRun) -> None:
+        self.attempt = run.run_count + 1
+        self.is_told = False
+        self._recipe = recipe
+        self._run = run
+        self._counted = False
+
+    def take(self) -> bool:
+        """Whether nobody has told how the call ended."""
+        with self._run.lock:
+            told, self.is_told = self.is_told, True
+            return not told
+
+    def _count(self) -> None:
+        with self._run.lock:
+            self._run.run_count += not self._counted
+            self._counted = True
 
     def retries(self, count: int, /) -> None:
         pass
 
-    def begun(self, start_time: float, /) -> None:
-        pass
+    def begun(self, start_time: float, /) -> None:  # noqa: ARG002 - the contract's
+        self._count()
 
     def logged(self, records: list[LogRecord], worker: str, /) -> None:
-        _logging.replay(records, {"worker": worker})
+        self._run.flow_run.tell(lambda: _logging.replay(records, {"worker": worker}))
 
-    def ended(self, outcome: Outcome, _: object, /) -> None:
+    def ended(self, outcome: Outcome, handle: object, /) -> None:
+        if not self.take():
+            return
+        self._count()
         self.logged(outcome.records or [], outcome.worker)
-        if outcome.error is not None:
-            self._error = unpack(outcome, "").error
-        self._ended.set()
+        if outcome.error is None:
+            self._recipe.made(handle)
+            return
+        error = unpack(outcome, "").error
+        self._recipe.failed(error if isinstance(error, Exception) else WorkerLost(f"It was interrupted: {error!r}."))
 
     def lost(self, error: CrashedRun, /, *, begun: bool = True, final: bool = False) -> None:
-        self._lost = True
-        self.began = begun
-        self._error = error if final else None
-        self._ended.set()
+        if not self.take():
+            return
+        if begun:
+            self._count()
+        if final:
+            self._recipe.failed(error)
+        else:
+            self._recipe.lost(begun=begun or self._counted)
 
-    def ended_well(self) -> bool:
-        """Wait for the end; false if the call was lost, too."""
-        wait(self._ended)
-        if self._error is not None:
-            raise self._error
-        return not self._lost
+
+def when_all_there(sources: Sequence[Any], then: Then) -> None:
+    """Call `then` when all values are on the cluster, or with the first reason why one cannot be."""
+    lock = threading.Lock()
+    left = len(sources) + 1
+    errors: list[Exception] = []
+
+    def one(error: Exception | None) -> None:
+        nonlocal left
+        with lock:
+            if error is not None:
+                errors.append(error)
+            left -= 1
+            last = left == 0
+        if last:
+            then(errors[0] if errors else None)
+
+    for source in sources:
+        source.ensure(one)
+    one(None)
+
+
+class _Steps(threading.local):
+    """The steps that are due on this thread; None where none is being taken."""
+
+    due: deque[Callable[[], object]] | None = None
+
+
+_steps: Final = _Steps()
+
+
+def _flat(step: Callable[[], object]) -> None:
+    """Take a step; one that comes out of another is taken after it: a long chain of values needs no deep stack."""
+    if _steps.due is not None:
+        _steps.due.append(step)
+        return
+    _steps.due = deque([step])
+    try:
+        while _steps.due:
+            _steps.due.popleft()()
+    finally:
+        _steps.due = None
 
 
 class Put:
@@ -193,9 +337,18 @@ class Put:
         self._handle: Any = None
         self._lock = threading.Lock()
 
-    def value(self) -> Put:
-        """Give what has the handle, as a recipe does."""
+    def held(self) -> Put:
+        """Return what keeps the value alive, as a recipe does."""
         return self
+
+    def ensure(self, then: Then) -> None:
+        """Bring the value to the cluster, if it is not there."""
+        error: Exception | None = None
+        try:
+            _ = self.handle
+        except Exception as raised:  # noqa: BLE001 - the cluster is gone, or the value was changed
+            error = raised
+        then(error)
 
     @property
     def handle(self) -> Any:

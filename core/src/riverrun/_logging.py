@@ -291,10 +291,21 @@ def records_kept(level: int, records: list[logging.LogRecord] | None = None) -> 
             records.append(logging.LogRecord("riverrun.task_runs", logging.WARNING, "", 0, text, None, None))
 
 
+def tell_error() -> None:
+    """Tell on stderr what a log filter or handler raises, as `logging` itself does; call it where that is handled."""
+    if logging.raiseExceptions and sys.stderr is not None:
+        import traceback
+
+        traceback.print_exc()
+
+
 def replay(records: list[logging.LogRecord], fields: dict[str, Any]) -> None:
     """Hand records that were made on a worker to the handlers of this process."""
     for record in records:
         record.__dict__.update(fields)
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
-            logger.handle(record)
+            try:
+                logger.handle(record)
+            except Exception:  # noqa: BLE001 - a filter of the user's; the records after it are shown all the same
+                tell_error()

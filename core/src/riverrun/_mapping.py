@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from riverrun._engine import checked_wait_for
 from riverrun._futures import TaskFuture, check_may_block
 from riverrun._inputs import Annotation, Upstream, UpstreamList, allow_failure, unmapped
+from riverrun._steps import dispatch
 from riverrun._waiting import DoneAndNotDone, all_done, result_of, wait
 from riverrun.exceptions import MappingLengthMismatch, MappingMissingIterable
 from riverrun.states import State
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
     from riverrun._engine import Home
-    from riverrun._submissions import Submission
+    from riverrun._pending_run import PendingRun
     from riverrun._tasks import Task
 
 R_co = TypeVar("R_co", covariant=True)
@@ -28,43 +29,43 @@ LOOK_AHEAD: Final = 64
 
 
 class Window:
-    """Lets so many submissions through at once; the others wait in line and hold no slot."""
+    """Lets so many runs through at once; the others wait in line and hold no slot."""
 
     def __init__(self, size: int) -> None:
         self._free = size
-        self._line: deque[Submission] = deque()
+        self._line: deque[PendingRun] = deque()
         self._lock = threading.Lock()
 
-    def enter(self, job: Submission) -> None:
-        """Dispatch a ready submission now or later."""
+    def acquire(self, run: PendingRun) -> None:
+        """Dispatch a run that is ready, now or later."""
         with self._lock:
-            if job.run.final is not None:
+            if (
+                run.run.final is not None
+            ):  # cancelled; looked at here, so that `release` sees the place, or this the end
                 return
             if not self._free:
-                self._line.append(job)
+                self._line.append(run)
                 return
             self._free -= 1
-            job.in_gate = True
-        job.dispatch()
-        if job.run.state.is_final():  # cancelled in between, perhaps before it was in the gate
-            self.leave(job)
+            run.has_place = True
+        dispatch(run)
 
-    def leave(self, job: Submission) -> None:
-        """Note that a submission is final, and let the next one in its place."""
+    def release(self, run: PendingRun) -> None:
+        """Note that a run is final, and let the next one in its place."""
         with self._lock:
-            if not job.in_gate:  # it became final while it stood in line
+            if not run.has_place:  # it became final while it stood in line
                 return
-            job.in_gate = False
+            run.has_place = False
             following = None
             while self._line and following is None:
                 candidate = self._line.popleft()
-                if not candidate.run.state.is_final():
+                if candidate.run.final is None:
                     following = candidate
-                    following.in_gate = True
+                    following.has_place = True
             if following is None:
                 self._free += 1
         if following is not None:
-            following.dispatch()
+            dispatch(following)
 
 
 class TaskFutureList(UpstreamList, Sequence[TaskFuture[R_co]]):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from riverrun import _logging
@@ -106,11 +107,12 @@ class Observation:
 
         return self._asked(self._around_flows, "riverrun_around_flow_run", _events.flow_run_attempt, run)
 
-    def around_task_run(self, run: Any) -> tuple[Surrounding, ...]:
-        """Ask what is to be around a task's function."""
+    def around_task_run(self, run: Any, attempt: int) -> tuple[Surrounding, ...]:
+        """Ask what is to be around a task's function, in the given attempt (from 1)."""
         from riverrun import _events
 
-        return self._asked(self._around_tasks, "riverrun_around_task_run", _events.task_run_attempt, run)
+        make = partial(_events.task_run_attempt, attempt=attempt)
+        return self._asked(self._around_tasks, "riverrun_around_task_run", make, run)
 
     def _asked(
         self, listeners: list[Listener], hook: str, make: Callable[[Any, float], object], run: Any
