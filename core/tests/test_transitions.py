@@ -151,7 +151,7 @@ def snapshot(run: PendingRun) -> tuple[Any, ...]:
     remote = run.remote
     assert remote is not None
     return (run.phase, run.attempt, run.handle, run.run.run_count, run.run.final, run.failures, run.stopping,
-            run.cancelled, run.parked, run.state, remote.doubt, remote.losses, remote.losses_before_it_began)  # fmt: skip
+            run.cancelled, run.parked, run.state, remote.doubt, remote.losses)  # fmt: skip
 
 
 def rows() -> list[tuple[str, str, str, str]]:
@@ -165,7 +165,7 @@ def rows() -> list[tuple[str, str, str, str]]:
             to_do = answer.value if isinstance(answer, Do) else "-"
             found.append((situation, event, after(run), to_do))
         else:
-            assert answer in {Do.LATE, Do.NOTHING, None, 0, False}, (situation, event, answer)
+            assert answer in {Do.LATE, Do.NOTHING, None, 0}, (situation, event, answer)
     return found
 
 
