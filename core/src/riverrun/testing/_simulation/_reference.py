@@ -55,7 +55,8 @@ class Reference:
     def _right(self, run: Run) -> Right:
         cancelled = any(run.cancelled)
         if not self._may_run(run):
-            return Right({"NotReady"} | ({"Cancelled"} if cancelled else set()), 0, 0)
+            refused = {"Failed", "Crashed"} if self._refusals(run) else set()  # before it was known
+            return Right({"NotReady"} | ({"Cancelled"} if cancelled else set()) | refused, 0, 0)
         right = self._undisturbed(run)
         losses, refusals = self._losses(run), self._refusals(run)
         if losses or refusals:
@@ -64,7 +65,7 @@ class Reference:
             right.least = 0
             if right.states == {"Failed"} and losses and run.call.fails:
                 right.states.add("Completed")
-            if refusals:
+            if refusals or (losses > self._max_losses and run.call.fails):  # they have used up its retries
                 right.states |= {"Failed", "Crashed"}
         if self._lost_too_often(run) or self._takes_what_was_lost_too_often(run):
             right.states |= {"Crashed"}

@@ -6,9 +6,12 @@ and must not be held where the simulation may put a thread to sleep.
 
 from __future__ import annotations
 
+import functools
+import pkgutil
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ _KEPT = "riverrun.testing"
 @contextmanager
 def replaced(world: World) -> Iterator[None]:
     """Let Riverrun's modules find the simulated ones in `threading`."""
+    _import_all()
     simulated = _Threading(world)
     changed = [
         module
@@ -36,6 +40,24 @@ def replaced(world: World) -> Iterator[None]:
     finally:
         for module in changed:
             vars(module)["threading"] = threading
+
+
+@functools.cache
+def _import_all() -> None:
+    """Import what the engine may import on demand: a module that comes later would find the real one."""
+    import riverrun
+
+    others = ("testing", "observers", "_cli", "__main__", "_conformance_jobs")
+    for module in pkgutil.iter_modules(riverrun.__path__, "riverrun."):
+        if not module.name.removeprefix("riverrun.").startswith(others):
+            with suppress(ImportError):  # `riverrun.task_runner` only says that it is not the one
+                _import_with_all_inside(module.name)
+
+
+def _import_with_all_inside(name: str) -> None:
+    package = import_module(name)
+    for module in pkgutil.iter_modules(getattr(package, "__path__", ()), f"{name}."):
+        _import_with_all_inside(module.name)
 
 
 class _Threading:

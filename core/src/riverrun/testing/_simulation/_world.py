@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 EPOCH: Final = 1_700_000_000.0
 MAX_STEPS: Final = 20_000
 """After so many hand-overs in one program something goes round in circles."""
+MAX_SECONDS: Final = 3600.0
+"""By then every program must have ended, in the time of the simulation."""
 
 
 class Violation(BaseException):  # noqa: N818 - it is no error of the simulation
@@ -201,7 +203,7 @@ class World:
             chosen = self._ready_one()
             if chosen is not None:
                 return chosen
-            if not self._let_time_pass():
+            if not self._let_time_pass() and self.failed is None:
                 waiting = ", ".join(sorted(fiber.name for fiber in self._parked))
                 self.violate(f"hang: nothing is left to happen, and these wait: {waiting}", fatal=True)
         return self._last_one()
@@ -243,6 +245,8 @@ class World:
         if soonest == float("inf"):
             return False
         self.now = max(self.now, soonest)
+        if self.now > MAX_SECONDS and self.failed is None:
+            self.violate(f"no end after {MAX_SECONDS:.0f} simulated seconds", fatal=True)
         while self._later and self._later[0][0] <= self.now:
             _, _, name, function = heapq.heappop(self._later)
             self._ready.append((name, function))
