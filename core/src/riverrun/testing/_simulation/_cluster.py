@@ -44,6 +44,7 @@ class Plan:
         twice: how likely something is told again, late.
         refusal: how likely a call is refused.
         slow: how likely a call takes its time before it begins.
+        slow_answers: how likely the executor itself takes its time, in each of its methods.
     """
 
     contract: str = "remote"
@@ -58,6 +59,7 @@ class Plan:
     twice: float = 0.0
     refusal: float = 0.0
     slow: float = 0.3
+    slow_answers: float = 0.0
 
 
 def drawn_plan(world: World, contract: str | None = None, *, faults: bool | None = None) -> Plan:
@@ -73,6 +75,7 @@ def drawn_plan(world: World, contract: str | None = None, *, faults: bool | None
         tells=draw.random() < 0.5,  # noqa: PLR2004
         reporters=draw.choice(["one", "many", "many"]),
         slow=draw.choice([0.0, 0.3, 0.8]),
+        slow_answers=draw.choice([0.0, 0.0, 0.1, 0.4]),
     )
     if wanted:
         plan.faults = draw.choice([1, 3, 10, 30])
@@ -144,6 +147,14 @@ class Faults:
         self._left = 0
 
 
+def _pause(world: World, plan: Plan, point: str) -> None:
+    """Let others go on meanwhile, perhaps for some time."""
+    world.reached(point)
+    if plan.slow_answers and not world.quiet and world.failed is None and world.chance(plan.slow_answers):
+        world.note(f"takes its time at {point}")
+        world.sleep(world.random.choice([0.001, 0.1, 3.0]))
+
+
 @dataclass(eq=False)
 class Handle:
     """A call on the cluster, and its value."""
@@ -181,7 +192,7 @@ class SimulatedCluster:
 
     def send(self, call: TaskCall, report: TaskReport, /) -> Handle:
         """Take a call."""
-        self.world.reached("send: before")
+        _pause(self.world, self.plan, "send: before")
         if self.faults.happens(self.plan.refusal):
             self.journal.count(self.journal.refusals, call.name)
             self.world.note(f"refuses {call.name}")
@@ -192,40 +203,40 @@ class SimulatedCluster:
         self._handles.append(handle)
         self.world.note(f"takes {call.key} ({len(handle.upstreams)} upstreams)")
         self._look_at(handle)
-        self.world.reached("send: after")
+        _pause(self.world, self.plan, "send: after")
         return handle
 
     def fetch(self, handle: Handle, /) -> Any:
         """Give a value."""
-        self.world.reached("fetch: before")
+        _pause(self.world, self.plan, "fetch: before")
         self._maybe_lose(handle)
         there = handle.has_value
         value = pickle.loads(pickle.dumps(handle.value)) if there else None  # noqa: S301 - our own
         self.world.note(f"fetch {handle.attempt.key}: {there}")
-        self.world.reached("fetch: after")
+        _pause(self.world, self.plan, "fetch: after")
         if not there:
             raise WorkerLost(f"the value of {handle.attempt.name} is gone")
         return value
 
     def holds(self, handle: Handle, /) -> bool:
         """Say whether a value is there, or on its way."""
-        self.world.reached("holds: before")
+        _pause(self.world, self.plan, "holds: before")
         there = handle.has_value or handle.state in {"waiting", "queued", "running"}
-        self.world.reached("holds: after")
+        _pause(self.world, self.plan, "holds: after")
         return there
 
     def put(self, value: Any, /) -> Handle:
         """Take a value."""
-        self.world.reached("put: before")
+        _pause(self.world, self.plan, "put: before")
         copy = pickle.loads(pickle.dumps(value))  # noqa: S301
         handle = Handle(Attempt("put", "put"), state="done", value=copy, has_value=True, worker=self._any_worker())
         self._handles.append(handle)
-        self.world.reached("put: after")
+        _pause(self.world, self.plan, "put: after")
         return handle
 
     def cancel(self, handle: Handle, /) -> bool:
         """Withdraw a call."""
-        self.world.reached("cancel: before")
+        _pause(self.world, self.plan, "cancel: before")
         possible = handle.state in {"waiting", "queued", "dropped"}
         if possible and not self.plan.exact and self.world.chance(0.3):
             possible = False
@@ -233,7 +244,7 @@ class SimulatedCluster:
             handle.state = "withdrawn"
             self._cut_off(handle)
         self.world.note(f"cancel {handle.attempt.key}: {possible}")
-        self.world.reached("cancel: after")
+        _pause(self.world, self.plan, "cancel: after")
         return possible
 
     # -- faults, also for tests that want them at a certain moment
@@ -429,7 +440,7 @@ class SimulatedPool:
 
     def submit(self, call: TaskCall, /) -> Future[Any]:
         """Take a call."""
-        self.world.reached("submit: before")
+        _pause(self.world, self.plan, "submit: before")
         if self.faults.happens(self.plan.refusal):
             self.journal.count(self.journal.refusals, call.name)
             raise RuntimeError(f"{call.name} is refused")
@@ -442,7 +453,7 @@ class SimulatedPool:
             self.world.later(self.world.random.choice([0.01, 0.5, 3.0]), execute, "worker")
         else:
             self.world.soon(execute, "worker")
-        self.world.reached("submit: after")
+        _pause(self.world, self.plan, "submit: after")
         return future
 
     def lose_worker(self) -> None:

@@ -205,6 +205,7 @@ class _Drawing:
     def __init__(self, draws: Draws, features: frozenset[str]) -> None:
         self.draws = draws
         self.features = features
+        self.prefers = ("last", "last", "any", "first")[draws.integer(0, 3)]
 
     def has(self, feature: str, probability: float) -> bool:
         return feature in self.features and self.draws.chance(probability)
@@ -230,9 +231,9 @@ class _Drawing:
         return self.call(made, steps)
 
     def one_of(self, indexes: list[int]) -> int:
-        """Choose a step, rather one of the last ones: so chains become long."""
-        if self.draws.chance(0.6):
-            return indexes[-1 - self.draws.integer(0, min(1, len(indexes) - 1))]
+        """Choose a step: in some programs rather one of the last, so that chains are long, in some rather the first."""
+        if self.draws.chance(0.6) and self.prefers != "any":
+            return indexes[0 if self.prefers == "first" else -1 - self.draws.integer(0, min(1, len(indexes) - 1))]
         return indexes[self.draws.integer(0, len(indexes) - 1)]
 
     def map(self, steps: list[Step]) -> Map:

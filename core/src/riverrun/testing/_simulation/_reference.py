@@ -8,13 +8,16 @@ happened: a run may be Crashed only if it was lost more often than its budget al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from riverrun.testing._simulation._bodies import Box, described
 from riverrun.testing._simulation._flow import Element, Maybe, Run
 
 if TYPE_CHECKING:
     from riverrun.testing._simulation._cluster import Journal
+
+LOSSES_BEFORE_IT_BEGINS: Final = 20
+"""So often a run may be lost before it begins, at least, and cost nothing."""
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Reference:
     """Says what is right.
 
     Args:
-        journal: which faults there were; None where workers are real, and nothing is known.
+        journal: which faults there were; None where that is not known, as where workers are real and die.
         max_worker_losses: the budget of a run.
     """
 
@@ -55,19 +58,23 @@ class Reference:
     def _right(self, run: Run) -> Right:
         cancelled = any(run.cancelled)
         if not self._may_run(run):
-            refused = {"Failed", "Crashed"} if self._refusals(run) else set()  # before it was known
-            return Right({"NotReady"} | ({"Cancelled"} if cancelled else set()) | refused, 0, 0)
+            states = {"NotReady"} | ({"Cancelled"} if cancelled else set())
+            if self._refusals(run):  # before that was known
+                states |= {"Failed", "Crashed"}
+            if self._takes_what_was_lost_too_often(run):
+                states |= {"Crashed"}
+            return Right(states, 0, 0)
         right = self._undisturbed(run)
         losses, refusals = self._losses(run), self._refusals(run)
-        if losses or refusals:
+        if losses or refusals or self._journal is None:
             # A lost attempt is none of those that fail, and what is refused is never executed.
-            right.most += min(losses, self._max_losses)
+            right.most += self._max_losses if self._journal is None else min(losses, self._max_losses)
             right.least = 0
-            if right.states == {"Failed"} and losses and run.call.fails:
+            if right.states == {"Failed"} and run.call.fails:
                 right.states.add("Completed")
             if refusals or (losses > self._max_losses and run.call.fails):  # they have used up its retries
                 right.states |= {"Failed", "Crashed"}
-        if self._lost_too_often(run) or self._takes_what_was_lost_too_often(run):
+        if self.is_lost(run):
             right.states |= {"Crashed"}
             right.least = 0
         if cancelled:
@@ -88,7 +95,7 @@ class Reference:
     # -- faults
 
     def _has_losses(self, run: Run) -> bool:
-        return bool(self._losses(run) or self._refusals(run))
+        return self._journal is None or bool(self._losses(run) or self._refusals(run))
 
     def _losses(self, run: Run) -> int:
         return 0 if self._journal is None else self._journal.losses.get(run.future.name, 0)
@@ -96,22 +103,22 @@ class Reference:
     def _refusals(self, run: Run) -> int:
         return 0 if self._journal is None else self._journal.refusals.get(run.future.name, 0)
 
+    def is_lost(self, run: Run) -> bool:
+        """Say whether its value, or one that it takes, may be gone for good."""
+        return self._lost_too_often(run) or self._takes_what_was_lost_too_often(run)
+
     def _lost_too_often(self, run: Run) -> bool:
         if self._journal is None:
             return True
-        many = 20  # so often it may be lost before it begins
         return (
             self._losses(run) > self._max_losses
-            or self._journal.losses_before.get(run.future.name, 0) > many
+            or self._journal.losses_before.get(run.future.name, 0) >= LOSSES_BEFORE_IT_BEGINS
             or bool(self._refusals(run))
         )
 
     def _takes_what_was_lost_too_often(self, run: Run) -> bool:
         """Say whether a value that it takes may be gone for good."""
-        return any(
-            self._lost_too_often(upstream) or self._takes_what_was_lost_too_often(upstream)
-            for upstream, _ in upstreams_of(run)
-        )
+        return any(self.is_lost(upstream) for upstream, _ in upstreams_of(run))
 
     # -- upstreams
 

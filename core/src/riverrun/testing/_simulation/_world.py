@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import sys
 import threading
 import traceback
 from collections import deque
@@ -39,10 +40,11 @@ class Violation(BaseException):  # noqa: N818 - it is no error of the simulation
 class Fiber:
     """A simulated thread that waits for its turn."""
 
-    __slots__ = ("attempt", "baton", "job", "name", "outcome", "until")
+    __slots__ = ("attempt", "baton", "ident", "job", "name", "outcome", "until")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.ident = threading.get_ident()
         self.baton = threading.Lock()
         self.baton.acquire()
         self.job: tuple[World, Callable[[], object]] | None = None
@@ -66,6 +68,7 @@ def _thread_that_runs(name: str) -> Fiber:
 
 
 def _serve(fiber: Fiber) -> None:
+    fiber.ident = threading.get_ident()
     while True:
         fiber.baton.acquire()
         assert fiber.job is not None
@@ -96,6 +99,8 @@ class World:
         self.steps = 0
         self.simulated: Any = None
         """What the executors of this world share."""
+        self.describe: Callable[[], str] = str
+        """Says what is not final, where something hangs."""
         self._ready: list[tuple[str, Callable[[], object]]] = []
         self._later: list[tuple[float, int, str, Callable[[], object]]] = []
         self._order = itertools.count()
@@ -204,8 +209,8 @@ class World:
             if chosen is not None:
                 return chosen
             if not self._let_time_pass() and self.failed is None:
-                waiting = ", ".join(sorted(fiber.name for fiber in self._parked))
-                self.violate(f"hang: nothing is left to happen, and these wait: {waiting}", fatal=True)
+                waiting = "".join(f"\n    {fiber.name}: {_stack_of(fiber)}" for fiber in self._parked)
+                self.violate(f"hang: nothing is left to happen; {self.describe()}; these wait:{waiting}", fatal=True)
         return self._last_one()
 
     def _last_one(self) -> Fiber:
@@ -275,6 +280,16 @@ class World:
             self.failed = Violation("the program is over")
         while self._parked:
             self._park(None, float("inf"))
+
+
+def _stack_of(fiber: Fiber) -> str:
+    """Say in which functions a thread waits, the innermost first."""
+    names = []
+    for frame, _ in traceback.walk_stack(sys._current_frames()[fiber.ident]):  # noqa: SLF001 - for people
+        code = frame.f_code
+        if "_simulation" not in code.co_filename and not code.co_filename.endswith("threading.py"):
+            names.append(code.co_qualname)
+    return " < ".join(names[:12])
 
 
 class SimulatedClock(_timers.Clock):
