@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from riverrun.exceptions import RunError
 from riverrun.states import State
-from riverrun.testing._simulation._bodies import PADDING
-from riverrun.testing._simulation._cluster import Plan, Simulated, drawn_plan
+from riverrun.testing._simulation._bodies import PADDING, executions
+from riverrun.testing._simulation._cluster import Journal, Plan, Simulated, drawn_plan
 from riverrun.testing._simulation._flow import Record, Run, flow_of
-from riverrun.testing._simulation._programs import Lots, Map, Program, draw_program
+from riverrun.testing._simulation._programs import Lots, Map, Program, draw_program, without_time
 from riverrun.testing._simulation._reference import Reference, is_completed
 from riverrun.testing._simulation._world import Violation, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from riverrun.testing._simulation._cluster import Journal
+    from riverrun.abc import TaskRunner
 
 
 @dataclass
@@ -51,7 +51,7 @@ def run_program(program: Program, seed: int, plan: Plan | None = None) -> Result
         plan: what the executor may do; drawn from the seed by default.
     """
     world = World(seed)
-    plan = plan or drawn_plan(world)
+    plan = plan or drawn_plan(seed)
     world.simulated = simulated = Simulated(world, plan)
     record = Record(program, simulated.runner())
     result = Result(program, seed, plan)
@@ -69,6 +69,39 @@ def run_program(program: Program, seed: int, plan: Plan | None = None) -> Result
             for text in violations(record, _simulated_truth(simulated)):
                 world.violate(text)
     result.violations, result.history, result.steps = list(world.violations), list(world.history), world.steps
+    return result
+
+
+def check_program(
+    program: Program, *, task_runner: str | TaskRunner | None = None, seed: int = 0, kills: int = 0, losses: int = 2
+) -> Result:
+    """Run a program, and compare what came of it with what is right.
+
+    Args:
+        program: a flow as data; `drawn_program(seed)` draws one.
+        task_runner: where it runs; by default in a simulated world.
+        seed: what happens in the simulated world.
+        kills: how many workers of a real runner somebody kills meanwhile: then runs may be Crashed.
+        losses: the runner's `max_worker_losses`.
+
+    Returns:
+        What was found; `violations` is empty if all is right.
+    """
+    if task_runner is None:
+        return run_program(program, seed)
+    from tempfile import TemporaryDirectory
+
+    program = without_time(program)
+    result = Result(program, seed, Plan(contract="real"))
+    with TemporaryDirectory() as folder:
+        record = Record(program, task_runner, folder=folder)
+        record.state = flow_of(record)(return_state=True)
+
+        def executed(run: Run, seen: str) -> int:
+            return executions(folder, run.body.label, seen)
+
+        known = None if kills else Journal()
+        result.violations = list(violations(record, Truth(known, losses if kills else 0, executed, lambda _: 0)))
     return result
 
 
@@ -174,7 +207,7 @@ def _wrongly_executed(run: Run, reference: Reference, truth: Truth) -> Iterator[
     for attempt in truth.journal.attempts.get(run.future.name, ()) if truth.journal is not None else ():
         for seen in attempt.seen:
             if attempt.begun is None:
-                yield f"{name} had an effect in {attempt.key}, which had not begun"
+                yield f"{name} had an effect in {attempt.label}, which had not begun"
             if not right.most:
                 yield f"{name} was called with {_short(seen)}, though its upstreams do not allow it"
             elif seen != reference.seen(run):

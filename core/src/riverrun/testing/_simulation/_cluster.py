@@ -7,6 +7,7 @@ failed, withdrawn, lost, or dropped: when an upstream ended without a value, and
 from __future__ import annotations
 
 import pickle
+import random
 from collections import deque
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ class Plan:
         twice: how likely something is told again, late.
         refusal: how likely a call is refused.
         slow: how likely a call takes its time before it begins.
+        whole: how likely a loss is that of a worker, with all that it has, and not of one call.
         slow_answers: how likely the executor itself takes its time, in each of its methods.
     """
 
@@ -60,11 +62,12 @@ class Plan:
     refusal: float = 0.0
     slow: float = 0.3
     slow_answers: float = 0.0
+    whole: float = 0.5
 
 
-def drawn_plan(world: World, contract: str | None = None, *, faults: bool | None = None) -> Plan:
+def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = None) -> Plan:
     """Draw what the executors of a world do."""
-    draw = world.random
+    draw = random.Random(f"plan {seed}")  # noqa: S311 - it draws lots
     kind = contract or draw.choice(["remote", "remote", "remote", "submit", "threads"])
     wanted = draw.random() < 0.8 if faults is None else faults  # noqa: PLR2004
     plan = Plan(
@@ -83,6 +86,13 @@ def drawn_plan(world: World, contract: str | None = None, *, faults: bool | None
         plan.value_loss = draw.choice([0.0, 0.1, 0.5, 0.9])
         plan.twice = draw.choice([0.0, 0.0, 0.3])
         plan.refusal = draw.choice([0.0, 0.0, 0.0, 0.1])
+        storm = draw.random()
+        if storm < 0.15:  # noqa: PLR2004 - one worker, which dies again and again with all that it has
+            plan.workers, plan.max_worker_losses, plan.faults, plan.whole = 1, 1, 30, 1.0
+            plan.loss = plan.value_loss = 0.5
+        elif storm < 0.3:  # noqa: PLR2004 - values get lost while several ask for them
+            plan.max_worker_losses, plan.faults, plan.slow_answers = 5, 10, 0.3
+            plan.loss, plan.value_loss = 0.0, 0.5
     return plan
 
 
@@ -92,11 +102,18 @@ class Attempt:
 
     name: str
     key: str
+    number: int = 0
+    """Which call for this task run it is; with the name, the same in each run of a seed."""
     begun: float | None = None
     ended: float | None = None
     killed: bool = False
     seen: list[Any] = field(default_factory=list)
     """What the body was called with, each time that it was: as it describes it."""
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return f"{self.name}#{self.number}"
 
     @property
     def is_over(self) -> bool:
@@ -117,7 +134,9 @@ class Journal:
 
     def add(self, attempt: Attempt) -> None:
         """Note a call that was handed over."""
-        self.attempts.setdefault(attempt.name, []).append(attempt)
+        attempts = self.attempts.setdefault(attempt.name, [])
+        attempts.append(attempt)
+        attempt.number = len(attempts)
 
     def executed(self, name: str) -> int:
         """Say how many attempts at a task run have begun."""
@@ -201,7 +220,7 @@ class SimulatedCluster:
         handle = Handle(attempt, travelled(call), report, tuple(call.upstreams))
         self.journal.add(attempt)
         self._handles.append(handle)
-        self.world.note(f"takes {call.key} ({len(handle.upstreams)} upstreams)")
+        self.world.note(f"takes {attempt.label} ({len(handle.upstreams)} upstreams)")
         self._look_at(handle)
         _pause(self.world, self.plan, "send: after")
         return handle
@@ -212,7 +231,7 @@ class SimulatedCluster:
         self._maybe_lose(handle)
         there = handle.has_value
         value = pickle.loads(pickle.dumps(handle.value)) if there else None  # noqa: S301 - our own
-        self.world.note(f"fetch {handle.attempt.key}: {there}")
+        self.world.note(f"fetch {handle.attempt.label}: {there}")
         _pause(self.world, self.plan, "fetch: after")
         if not there:
             raise WorkerLost(f"the value of {handle.attempt.name} is gone")
@@ -243,7 +262,7 @@ class SimulatedCluster:
         if possible:
             handle.state = "withdrawn"
             self._cut_off(handle)
-        self.world.note(f"cancel {handle.attempt.key}: {possible}")
+        self.world.note(f"cancel {handle.attempt.label}: {possible}")
         _pause(self.world, self.plan, "cancel: after")
         return possible
 
@@ -265,6 +284,12 @@ class SimulatedCluster:
         if handle.has_value:
             self._lose(handle)
 
+    def lose_value_of(self, name: str) -> None:
+        """Let the value of a task run be lost."""
+        for handle in self._handles:
+            if handle.attempt.name == name:
+                self.lose_value(handle)
+
     def _lose(self, handle: Handle) -> None:
         begun = handle.state == "running"
         if begun or handle.state == "queued":
@@ -276,7 +301,7 @@ class SimulatedCluster:
         elif handle.has_value:
             handle.has_value, handle.value = False, None
             self.journal.count(self.journal.losses, handle.attempt.name)
-            self.world.note(f"value of {handle.attempt.key} is lost")
+            self.world.note(f"value of {handle.attempt.label} is lost")
         else:
             return
         self._cut_off(handle, always_told=handle.state == "done")
@@ -287,7 +312,7 @@ class SimulatedCluster:
             if handle in other.upstreams and other.state in {"waiting", "queued"}:
                 told = always_told or self.plan.tells
                 other.state = "lost" if told else "dropped"
-                self.world.note(f"{other.attempt.key} is {other.state}")
+                self.world.note(f"{other.attempt.label} is {other.state}")
                 if told:
                     self.journal.count(self.journal.losses_before, other.attempt.name)
                     self._tell_lost(other, begun=False)
@@ -332,7 +357,7 @@ class SimulatedCluster:
         handle.state = "running"
         handle.attempt.begun = self.world.now
         self._check_alone(handle.attempt)
-        self.world.note(f"{handle.attempt.key} begins")
+        self.world.note(f"{handle.attempt.label} begins")
         dies = self.faults.happens(self.plan.loss / 2)
         if self.world.chance(0.5):
             self._tell(handle, lambda: handle.report.begun(self.world.now))
@@ -354,7 +379,7 @@ class SimulatedCluster:
         failed = outcome.error is not None or outcome.void
         handle.state = "failed" if failed else "done"
         handle.has_value, handle.value = not failed, value
-        self.world.note(f"{handle.attempt.key} is {handle.state}")
+        self.world.note(f"{handle.attempt.label} is {handle.state}")
         self._tell(handle, lambda: handle.report.ended(pickle.loads(pickle.dumps(outcome)), handle))  # noqa: S301
         if failed:
             self._cut_off(handle)
@@ -366,14 +391,14 @@ class SimulatedCluster:
     def _die(self, handle: Handle) -> None:
         if handle.state not in {"queued", "running"}:
             return
-        if self.world.chance(0.5):
+        if self.world.chance(self.plan.whole):
             self.lose_worker(handle.worker)
         else:
             self._lose(handle)
 
     def _maybe_lose(self, handle: Handle) -> None:
         if handle.has_value and self.faults.happens(self.plan.value_loss):
-            if handle.worker in self._workers and self.world.chance(0.5):
+            if handle.worker in self._workers and self.world.chance(self.plan.whole):
                 self.lose_worker(handle.worker)
             else:
                 self.lose_value(handle)
@@ -381,7 +406,7 @@ class SimulatedCluster:
     def _check_alone(self, attempt: Attempt) -> None:
         others = [one for one in self.journal.attempts[attempt.name] if one is not attempt and not one.is_over]
         if others:
-            self.world.violate(f"overlap: {attempt.key} begins while {others[0].key} is running")
+            self.world.violate(f"overlap: {attempt.label} begins while {others[0].label} is running")
 
     # -- telling
 
@@ -414,11 +439,11 @@ class SimulatedCluster:
     def _say(self, handle: Handle, telling: Callable[[], object]) -> None:
         if self._closed:
             return
-        self.world.note(f"tells of {handle.attempt.key} ({handle.state})")
+        self.world.note(f"tells of {handle.attempt.label} ({handle.state})")
         try:
             telling()
         except Exception as error:  # noqa: BLE001
-            self.world.violate(f"a report about {handle.attempt.key} raised {error!r}")
+            self.world.violate(f"a report about {handle.attempt.label} raised {error!r}")
 
     def close(self) -> None:
         """Stop."""
@@ -453,7 +478,7 @@ class SimulatedPool:
             self.world.later(self.world.random.choice([0.01, 0.5, 3.0]), execute, "worker")
         else:
             self.world.soon(execute, "worker")
-        _pause(self.world, self.plan, "submit: after")
+        self.world.reached("submit: after")  # no time passes here: the future is not known yet, and a limit may count
         return future
 
     def lose_worker(self) -> None:
@@ -473,13 +498,13 @@ class SimulatedPool:
         if self._closed:
             return
         if not future.running() and not future.set_running_or_notify_cancel():
-            self.world.note(f"{attempt.key} was cancelled")
+            self.world.note(f"{attempt.label} was cancelled")
             return
         if self.plan.contract == "submit" and self.faults.happens(self.plan.loss / 2):
             self._lose(attempt, future)
             return
         attempt.begun = self.world.now
-        self.world.note(f"{attempt.key} begins")
+        self.world.note(f"{attempt.label} begins")
         self._running.append((attempt, future))
         if self.plan.contract == "submit" and self.faults.happens(self.plan.loss / 2):
             self.world.soon(lambda: self._lose(attempt, future), "death")
@@ -491,7 +516,7 @@ class SimulatedPool:
         if attempt.killed:
             return
         attempt.ended = self.world.now
-        self.world.note(f"{attempt.key} ends")
+        self.world.note(f"{attempt.label} ends")
         self._end(future, lambda: future.set_result(outcome))
 
     def _end(self, future: Future[Any], telling: Callable[[], object]) -> None:

@@ -186,6 +186,8 @@ class Record:
         if run.call.callback:
 
             def callback(future: Any) -> None:
+                if run.call.callback == "asks":
+                    run.results.append(_result(future))
                 run.callbacks.append(self._got(run.call.callback, run.body.label) or future.state.name)
 
             run.future.add_done_callback(callback)

@@ -43,9 +43,9 @@ class Call:
     option: str = ""
     """`named` (with `task_run_name`) or `cached` (with `cache_key_fn`), or nothing."""
     callback: str = ""
-    """A done callback: `counts`, or `calls` a task and waits for it; or none."""
+    """A done callback: `counts`, `asks` for the result, or `calls` a task and waits for it; or none."""
     hook: str = ""
-    """The same for hooks."""
+    """A hook: `counts`, or `calls` a task and waits for it; or none."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,21 @@ def _from_json(data: Any) -> Any:
         values = {name: _from_json(value) for name, value in data.items() if name != "kind"}
         return KINDS[data["kind"]](**values)
     return data
+
+
+def without_time(program: Program) -> Program:
+    """Give the program without time limits, delays and work that takes its time: for runners in real time."""
+    return dataclasses.replace(program, steps=tuple(_without_time(step) for step in program.steps))
+
+
+def _without_time(step: Any) -> Any:
+    if isinstance(step, Call):
+        return dataclasses.replace(step, limit=None, delay=0.0, takes=0.0)
+    if isinstance(step, Map):
+        return dataclasses.replace(step, call=_without_time(step.call))
+    if isinstance(step, Subflow):
+        return dataclasses.replace(step, steps=tuple(_without_time(inner) for inner in step.steps))
+    return step
 
 
 class Draws(Protocol):
@@ -267,7 +282,7 @@ class _Drawing:
             call["delay"] = (0.0, 0.0, 0.5, 2.0)[self.draws.integer(0, 3)]
         elif self.draws.chance(0.15):
             call["retries"] = self.draws.integer(1, 2)
-        if self.draws.chance(0.3):
+        if self.draws.chance(0.6 if self.prefers == "first" else 0.3):
             call["takes"] = (0.01, 0.5, 3.0)[self.draws.integer(0, 2)]
         if self.has("limits", 0.3):
             call["limit"] = 1.0
@@ -285,7 +300,7 @@ class _Drawing:
         if self.has("options", 0.3):
             call["option"] = "named" if self.draws.chance(0.5) else "cached"
         if self.has("callbacks", 0.3):
-            call["callback"] = "calls" if self.draws.chance(0.5) else "counts"
+            call["callback"] = ("counts", "calls", "asks", "asks")[self.draws.integer(0, 3)]
         if self.has("hooks", 0.3):
             call["hook"] = "calls" if self.draws.chance(0.5) else "counts"
         return Call(**call)
