@@ -268,9 +268,13 @@ class SimulatedCluster:
 
     # -- faults, also for tests that want them at a certain moment
 
-    def lose_worker(self, worker: int | None = None) -> None:
+    def lose_worker(self, of: str | None = None) -> None:
+        """Let a worker die: any, or that of a task run."""
+        known = [handle.worker for handle in self._handles if handle.attempt.name == of]
+        self._lose_worker(known[-1] if known and known[-1] in self._workers else self._any_worker())
+
+    def _lose_worker(self, lost: int) -> None:
         """Let a worker die, with all that it runs, is to run and keeps; another one takes its place."""
-        lost = self._any_worker() if worker is None else worker
         self._workers[self._workers.index(lost)] = self._next_worker
         self._next_worker += 1
         self.world.note(f"worker {lost} dies")
@@ -392,14 +396,14 @@ class SimulatedCluster:
         if handle.state not in {"queued", "running"}:
             return
         if self.world.chance(self.plan.whole):
-            self.lose_worker(handle.worker)
+            self._lose_worker(handle.worker)
         else:
             self._lose(handle)
 
     def _maybe_lose(self, handle: Handle) -> None:
         if handle.has_value and self.faults.happens(self.plan.value_loss):
             if handle.worker in self._workers and self.world.chance(self.plan.whole):
-                self.lose_worker(handle.worker)
+                self._lose_worker(handle.worker)
             else:
                 self.lose_value(handle)
 
@@ -481,11 +485,11 @@ class SimulatedPool:
         self.world.reached("submit: after")  # no time passes here: the future is not known yet, and a limit may count
         return future
 
-    def lose_worker(self) -> None:
-        """Let a worker die with what it runs."""
-        if self._running:
-            attempt, future = self.world.random.choice(self._running)
-            self._lose(attempt, future)
+    def lose_worker(self, of: str | None = None) -> None:
+        """Let a worker die with what it runs: any, or that of a task run."""
+        running = [one for one in self._running if of in {None, one[0].name}]
+        if running:
+            self._lose(*self.world.random.choice(running))
 
     def _lose(self, attempt: Attempt, future: Future[Any]) -> None:
         if attempt.killed or attempt.ended is not None or future.done():

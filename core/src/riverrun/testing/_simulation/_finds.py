@@ -54,11 +54,21 @@ def keep(result: Result, path: str) -> None:
         file.write("\n")
 
 
-def replayed(path: str) -> Result:
-    """Run a find again."""
+def replayed(path: str, others: int = 0) -> Result:
+    """Run a find again.
+
+    Args:
+        path: its file.
+        others: how many other interleavings are tried: where the engine was changed since, the seed means another one.
+
+    Returns:
+        The first result with violations, or that of the seed.
+    """
     with open(path, encoding="utf-8") as file:
         data = json.load(file)
-    return run_program(Program.from_json(data["program"]), data["seed"], Plan(**data["plan"]))
+    program, plan = Program.from_json(data["program"]), Plan(**data["plan"])
+    results = [run_program(program, seed, plan) for seed in (data["seed"], *range(others))]
+    return next((result for result in results if result.violations), results[0])
 
 
 @contextmanager
@@ -173,5 +183,3 @@ def _simpler(step: Any) -> Iterator[Any]:
         for field in dataclasses.fields(step):
             if getattr(step, field.name) != field.default and field.name not in {"ends", "length"}:
                 yield dataclasses.replace(step, **{field.name: field.default})
-
-

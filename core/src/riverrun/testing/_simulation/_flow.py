@@ -286,5 +286,3 @@ def flow_of(record: Record) -> Any:
             record.has_ended = True
 
     return made(simulated)
-
-

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from riverrun.testing._simulation._cluster import Plan, Simulated
-from riverrun.testing._simulation._world import Violation, World
+from riverrun.testing._simulation._world import Violation, World, here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,13 +38,21 @@ class Simulation:
         """What happened last, one line each."""
         return list(self._world.history)
 
+    def __reduce__(self) -> Any:
+        """Travel to simulated workers, which are in this process: tasks may have it as an argument."""
+        return _present, ()
+
     def sleep(self, seconds: float) -> None:
         """Let simulated time pass; in a task or in the flow it stands for what would take so long there."""
         self._world.sleep(seconds)
 
-    def lose_worker(self) -> None:
-        """Let a worker die, with all that it runs and keeps; another one takes its place."""
-        self._shared.executors[-1].lose_worker()
+    def lose_worker(self, of: TaskFuture[Any] | None = None) -> None:
+        """Let a worker die, with all that it runs and keeps; another one takes its place.
+
+        Args:
+            of: the one that runs, or keeps, this task run; by default any.
+        """
+        self._shared.executors[-1].lose_worker(None if of is None else of.name)
 
     def lose_value(self, future: TaskFuture[Any]) -> None:
         """Let the value of a task run be lost, as if the worker that keeps it had died."""
@@ -57,6 +65,12 @@ class Simulation:
     def stop_faults(self) -> None:
         """Let no more of the faults happen that the seed decides."""
         self._shared.faults.stop()
+
+
+def _present() -> Simulation:
+    simulation = here().simulation
+    assert isinstance(simulation, Simulation), "it travels within its own world only"
+    return simulation
 
 
 @contextmanager
@@ -92,7 +106,8 @@ def simulated(seed: int = 0, *, contract: str = "remote", **options: Any) -> Ite
     world.simulated = Simulated(world, Plan(contract=contract, **options))
     try:
         with world.entered():
-            yield Simulation(world, seed, world.simulated)
+            world.simulation = Simulation(world, seed, world.simulated)
+            yield world.simulation
     except Violation:
         pass
     if world.violations:

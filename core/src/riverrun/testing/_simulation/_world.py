@@ -99,6 +99,8 @@ class World:
         self.steps = 0
         self.simulated: Any = None
         """What the executors of this world share."""
+        self.simulation: Any = None
+        """What its user has of it."""
         self.describe: Callable[[], str] = str
         """Says what is not final, where something hangs."""
         self._ready: list[tuple[str, Callable[[], object]]] = []
@@ -368,5 +370,3 @@ def here() -> Any:
     """Give the world that this process is in, or None."""
     world = _world.world
     return world if isinstance(world, World) else None
-
-
