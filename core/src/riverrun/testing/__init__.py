@@ -10,7 +10,10 @@
 Each test is an obligation, its name says which. What the suite cannot see from outside, the subclass declares (see the
 attributes of `TaskRunnerConformance`).
 
-**A flow's** tests have the fixtures `flow_runner` and `fake_clock` wherever `core` is installed: see `testing.plugin`.
+**A flow's** tests have the fixtures `flow_runner`, `fake_clock` and `simulation` wherever `core` is installed: see
+`testing.plugin`. `simulated` is a world for flows without threads, processes and time; `check_program` runs flows that are
+drawn from a seed, and compares what comes of them with what is right, also on a task runner of one's own.
+
 Only what is in here needs pytest; each name is loaded when it is first used.
 """
 
@@ -27,11 +30,21 @@ except ImportError as error:
 if TYPE_CHECKING:
     from riverrun.testing._conformance import TaskRunnerConformance
     from riverrun.testing._fake_clock import FakeClock
+    from riverrun.testing._simulation._check import check_program, drawn_program
+    from riverrun.testing._simulation._simulation import Simulation, simulated
     from riverrun.testing._within import within
 
-__all__ = ["FakeClock", "TaskRunnerConformance", "within"]
+__all__ = ["FakeClock", "Simulation", "TaskRunnerConformance", "check_program", "drawn_program", "simulated", "within"]
 
-_HOMES = {"FakeClock": "_fake_clock", "TaskRunnerConformance": "_conformance", "within": "_within"}
+_HOMES = {
+    "FakeClock": "_fake_clock",
+    "Simulation": "_simulation._simulation",
+    "TaskRunnerConformance": "_conformance",
+    "check_program": "_simulation._check",
+    "drawn_program": "_simulation._check",
+    "simulated": "_simulation._simulation",
+    "within": "_within",
+}
 
 if not TYPE_CHECKING:  # to a type checker, what is not listed above does not exist
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixtures `flow_runner` and `fake_clock`, for the tests of flows.
+"""The pytest plugin: the fixtures `flow_runner`, `fake_clock` and `simulation`, for the tests of flows.
 
 It also says at the end of a run where the conformance suite gave a runner up.
 
@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from riverrun.testing import FakeClock
+    from riverrun.testing import FakeClock, Simulation
 
 _MARKER = "flow_runner(*names): run this test's `flow_runner` on these task runners only"
 
@@ -125,8 +125,21 @@ def fake_clock() -> Iterator[FakeClock]:
     """
     from riverrun._caching import emptied
     from riverrun._timers import replaced
-    from riverrun.testing import FakeClock
+    from riverrun.testing import FakeClock, Simulation
 
     clock = FakeClock()
     with emptied(), replaced(clock):
         yield clock
+
+
+@pytest.fixture
+def simulation() -> Iterator[Simulation]:
+    """Give a simulated world, where flows run on `simulation.task_runner`: one order of events, which a seed decides.
+
+    The seed is 0; `riverrun.testing.simulated(seed=...)` gives others, and faults.
+    """
+    from riverrun._caching import emptied
+    from riverrun.testing import simulated
+
+    with emptied(), simulated() as world:
+        yield world
