@@ -71,9 +71,12 @@ SITUATIONS: dict[str, Callable[[], PendingRun]] = {
     "SENT, early": lambda: run_in(Phase.SENT, missing=1),
     "RUNNING": lambda: run_in(Phase.RUNNING),
     "RUNNING, early": lambda: run_in(Phase.RUNNING, missing=1),
+    "WAITING, asked to stop": lambda: run_in(Phase.WAITING, missing=1, doubt=Doubt.ASKED, stopping=1),
+    "SENT, asked to stop": lambda: run_in(Phase.SENT, stopping=1),
     "RUNNING, asked to stop": lambda: run_in(Phase.RUNNING, stopping=1),
     "ENDING": lambda: run_in(Phase.ENDING),
     "ENDING, parked": lambda: run_in(Phase.ENDING, stopping=1, parked=(Do.DECIDE, FAILED)),
+    "ENDING, parked, not begun": lambda: run_in(Phase.ENDING, stopping=1, parked=(Do.RESEND, FAILED)),
     "DELAYED": lambda: run_in(Phase.DELAYED),
     "DELAYED, early": lambda: run_in(Phase.DELAYED, missing=1),
     "FINAL": lambda: run_in(Phase.FINAL),
@@ -86,10 +89,7 @@ def _stopped(answer: Any) -> Do:
 
 
 def _asked(run: PendingRun, *, stopped: bool) -> Do:
-    if not run.stopping:
-        return Do.LATE
-    parked = run.stop_answered(stopped=stopped)
-    return parked[0] if parked else Do.NOTHING
+    return run.stop_answered(stopped=stopped)[0] if run.stopping else Do.LATE
 
 
 EVENTS: dict[str, Callable[[PendingRun], Any]] = {
@@ -113,6 +113,7 @@ EVENTS: dict[str, Callable[[PendingRun], Any]] = {
     "it is tried again": lambda run: run.retry(Failed(), in_place=False),
     "it is tried again, in place": lambda run: run.retry(Failed(), in_place=True),
     "the delay is over": lambda run: run.retry_due(),
+    "it is sent again": lambda run: run.resend(),
     "it is not tried again": lambda run: _stopped(run.decided(Failed())),
     "an upstream is run again": lambda run: run.recall()[0],
     "the call is withdrawn": lambda run: run.recall_answered(ATTEMPT, certain=True, exact=True),
@@ -161,7 +162,7 @@ def rows() -> list[tuple[str, str, str, str]]:
         run = make()
         before = snapshot(run)
         answer = bring(run)
-        if snapshot(run) != before or answer in {Do.PREPARE, Do.DISPATCH, Do.STOP, Do.WITHDRAW}:
+        if snapshot(run) != before or answer in {Do.PREPARE, Do.DISPATCH, Do.STOP, Do.WITHDRAW, Do.RESEND}:
             to_do = answer.value if isinstance(answer, Do) else "-"
             found.append((situation, event, after(run), to_do))
         else:

@@ -51,7 +51,7 @@ def conclude(flow_run: FlowRun, outcome: Outcome) -> State:
         return _aggregate(flow_run, [run.state for run in flow_run.runs[flow_run.first_run :]], None)
     found = _inputs.upstreams_in([value])
     if not found:
-        return Completed(data=value)
+        return Completed(data=_resolved(value))
     for future in found:
         if isinstance(future, TaskFuture) and not future.done():
             return failed(flow_run, _unfinished(flow_run, future))
@@ -70,8 +70,13 @@ def _unfinished(flow_run: FlowRun, future: TaskFuture[Any]) -> UnfinishedRun:
 def _aggregate(flow_run: FlowRun, states: Sequence[State], value: Any) -> State:
     state = aggregate(states)
     if state.is_completed():
-        return state.with_data(_inputs.replace(value, lambda upstream, _: upstream.result()))
+        return state.with_data(_resolved(value))
     return state.with_data(_root_failure(flow_run, states))
+
+
+def _resolved(value: Any) -> Any:
+    """Put values in the places of futures; also where there are none: the list of an empty map is a list."""
+    return _inputs.replace(value, lambda upstream, _: upstream.result())
 
 
 def _root_failure(flow_run: FlowRun, states: Sequence[State]) -> BaseException | None:

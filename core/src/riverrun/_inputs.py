@@ -95,7 +95,7 @@ class Found:
 
     Attributes:
         upstreams: the futures and States, in order, each with "may it fail?".
-        annotated: whether there is an annotation, which has to be taken off.
+        annotated: whether there is an annotation, which is taken off, or a list of futures, which becomes a list.
     """
 
     __slots__ = ("annotated", "upstreams")
@@ -134,6 +134,8 @@ def _find(value: Any, found: Found, *, may_fail: bool, inside: set[int] | None) 
         if kind is not quote:
             _find(value.value, found, may_fail=may_fail or kind is allow_failure, inside=inside)
     else:
+        if isinstance(value, UpstreamList):
+            found.annotated = True  # also an empty one becomes a list
         parts = _parts(value)
         # The types are compared in C: a list of 10,000 numbers costs 0.2 ms, not 2.
         if not parts or ATOMIC.issuperset(map(type, parts)):
@@ -210,6 +212,8 @@ def _replace(value: Any, resolve: Callable[[Any, bool], Any], *, may_fail: bool,
             return value.value
         return _replace(value.value, resolve, may_fail=may_fail or kind is allow_failure, inside=inside)
     parts = _parts(value)
+    if isinstance(value, UpstreamList) and not parts:
+        return []
     if not parts or ATOMIC.issuperset(map(type, parts)) or id(value) in inside:
         return value
     inside.add(id(value))
@@ -245,6 +249,8 @@ def _fill(value: Any, values: Sequence[Any], inside: set[int]) -> Any:
     if type(value) in ATOMIC or isinstance(value, Annotation):
         return value
     parts = _parts(value)
+    if isinstance(value, UpstreamList) and not parts:
+        return []
     if not parts or ATOMIC.issuperset(map(type, parts)) or id(value) in inside:
         return value
     inside.add(id(value))

@@ -9,9 +9,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun import _inputs, _logging
+from riverrun._endings import describe
 from riverrun._outcomes import unpack
 from riverrun._waits import wait
-from riverrun.exceptions import MissingContextError, WorkerLost
+from riverrun.exceptions import CrashedRun, MissingContextError, WorkerLost
 from riverrun.states import Elsewhere
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from riverrun._futures import TaskRun
     from riverrun._outcomes import Outcome
     from riverrun.abc import RemoteTaskExecutor
-    from riverrun.exceptions import CrashedRun
 
     Then = Callable[[Exception | None], object]
 
@@ -181,9 +181,12 @@ class Recipe:
         again = _Again(self, self._run)
         try:
             handle = self._context.copy().run(self._executor.send, self._call, again)
-        except Exception as raised:  # noqa: BLE001 - the cluster is gone
+        except Exception as raised:  # noqa: BLE001 - the cluster is gone, or refuses it
             if again.take():
-                self._done(raised)
+                msg = f"The value of task run {self._run.name!r} cannot be made again: {describe(raised)}"
+                refused = CrashedRun(msg)
+                refused.__cause__ = raised
+                self._done(raised if isinstance(raised, CrashedRun) else refused)
             return
         if not again.is_told:
             held.append(handle)

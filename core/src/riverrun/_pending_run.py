@@ -91,6 +91,8 @@ class Do(Enum):
     """Find out whether it is tried again: `retry`, or a final state."""
     AGAIN = "again"
     """It was lost, which costs no retry: tell it, then `retry`."""
+    RESEND = "resend"
+    """It was lost before it began, which was no attempt: `resend`, if it was not cancelled meanwhile."""
     PARK = "park"
     """Nothing yet: it is decided when what was asked to stop has answered."""
     TELL = "tell"
@@ -268,7 +270,7 @@ class PendingRun:
                     self._to_waiting()
                 else:
                     return Do.NOTHING
-            if self.missing or self.home.is_watched or self.remote is not None:
+            if self.missing or self.stopping or self.home.is_watched or self.remote is not None:
                 return self._note("upstream ended", self._prepared())
             self.phase = READY
             return Do.PREPARE
@@ -287,8 +289,8 @@ class PendingRun:
             self.remote.doubt = Doubt.NONE
 
     def _prepared(self) -> Do:
-        """Go on if nothing is missing, and no earlier attempt may be running."""
-        if self.missing or (self.remote is not None and self.remote.doubt in (Doubt.ASKED, Doubt.BEGUN)):
+        """Go on if nothing is missing, no earlier attempt may be running, and nobody asks it to stop."""
+        if self.missing or self.stopping or (self.remote is not None and self.remote.doubt in (Doubt.ASKED, Doubt.BEGUN)):
             return Do.NOTHING
         self.phase = READY
         return Do.PREPARE
@@ -468,15 +470,16 @@ class PendingRun:
             begun: whether the function may have begun.
             most: how often it may be lost.
         """
-        assert self.remote is not None  # noqa: S101 - said to type checkers
-        remote = self.remote
         with self.lock:
-            if not self._is_present(attempt):
+            remote = self.remote
+            if remote is None or not self._is_present(attempt):
                 return self._late("lost", attempt, begun=begun)
             if begun and self.phase is not RUNS:
                 self._count(time.time())
             begun = begun or self.phase is RUNS
-            if not begun and not self.cancelled and not self.stopping:
+            if not begun and self.stopping:
+                return self._note("lost", self._ending(outcome, Do.RESEND))
+            if not begun and not self.cancelled:
                 if self.missing:  # an upstream of it was lost: that says nothing about the run itself
                     self._to_waiting()
                     return self._note("lost", Do.NOTHING)
@@ -486,6 +489,14 @@ class PendingRun:
                     return self._note("lost", self._prepared())
             remote.losses += 1
             return self._note("lost", self._ending(outcome, Do.AGAIN if remote.losses <= most else Do.DECIDE))
+
+    def resend(self) -> Do:
+        """What was asked to stop does not, and the call was lost before it began: that was no attempt."""
+        with self.lock:
+            if self.phase is not ENDING:
+                return self._note("resend", Do.LATE)
+            self._to_waiting()
+            return self._note("resend", self._prepared())
 
     def retry(self, state: State, *, in_place: bool, failure: bool = True) -> bool:
         """It is tried again: whether it is, for somebody may have ended it meanwhile.
@@ -593,15 +604,19 @@ class PendingRun:
                 return self._note("cancel", Do.NOTHING), None
             return Do.TELL, self._final(Cancelled("Task run was cancelled."), None)
 
-    def stop_answered(self, *, stopped: bool) -> tuple[Do, Outcome] | None:
+    def stop_answered(self, *, stopped: bool) -> tuple[Do, Outcome | None]:
         """What runs it has said whether it stops: return what had to wait for that."""
         with self.lock:
             self.stopping -= 1
             self.cancelled = stopped or (self.cancelled and not self.home.dispatch.in_place)
-            if self.stopping or self.phase is not ENDING:
-                return None
-            parked, self.parked = self.parked, None
-            return parked
+            if self.stopping:
+                return self._note("stop answered", Do.NOTHING), None
+            if self.parked is not None and self.phase is ENDING:
+                parked, self.parked = self.parked, None
+                self._note("stop answered", parked[0])
+                return parked
+            held = self.phase is WAITING and not stopped
+            return self._note("stop answered", self._prepared() if held else Do.NOTHING), None
 
     def decided(self, state: State) -> Any:
         """It is not tried again: return the callbacks of its future; or `TOO_LATE`, if somebody has ended it."""

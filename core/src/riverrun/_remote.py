@@ -347,7 +347,7 @@ class InFlightCall:
 class Report:
     """What the executor tells about one attempt (`riverrun.abc.TaskReport`)."""
 
-    __slots__ = ("_attempt", "_call", "_count", "_remote", "_run", "_sources")
+    __slots__ = ("_attempt", "_call", "_count", "_remote", "_run", "_sources", "_told")
 
     def __init__(
         self, remote: RemoteDispatcher, run: PendingRun, attempt: int, call: TaskCall, sources: list[Any]
@@ -358,6 +358,13 @@ class Report:
         self._count = run.run.run_count + 1
         self._call = call
         self._sources = sources
+        self._told = False
+
+    def _is_first(self) -> bool:
+        """Whether nobody has told yet how the call has ended: an executor may tell it twice."""
+        with self._run.lock:
+            told, self._told = self._told, True
+            return not told
 
     @property
     def attempt(self) -> int:
@@ -382,6 +389,8 @@ class Report:
         """Take the outcome."""
         _steps.reached("a call has ended")
         run, attempt = self._run, self._attempt
+        if not self._is_first():
+            return
         if run.run.final is None and attempt == run.attempt and outcome.kept:
             outcome.value = self._kept(handle)
             if run.task.cache is not None:  # it is fetched, which may take long
@@ -413,6 +422,8 @@ class Report:
 
     def lost(self, error: CrashedRun, /, *, begun: bool = True, final: bool = False) -> None:
         """Run it again, or end it."""
+        if not self._is_first():
+            return
         self._remote.released(self._run)
         _steps.lost(self._run, self._attempt, error, begun=begun, final=final)
 

@@ -16,7 +16,7 @@ from riverrun._endings import failed, is_interrupt, not_ready, not_taken, return
 from riverrun._outcomes import Outcome
 from riverrun._pending_run import NO_KEYWORDS, NOTHING, TOO_LATE, Do, PendingRun
 from riverrun._telling import call_guarded
-from riverrun.exceptions import RunTimeout, WorkerLost
+from riverrun.exceptions import CrashedRun, RunTimeout, WorkerLost
 from riverrun.states import COMPLETED, Cancelled, Crashed, State
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from riverrun._futures import TaskFuture
     from riverrun._pending_run import Cancellable
-    from riverrun.exceptions import CrashedRun
 
 
 def reached(point: str) -> None:
@@ -103,6 +102,9 @@ def _name_and_look_up(run: PendingRun) -> None:
         if name is not None:
             run.run._name = name  # noqa: SLF001
         cached = run.task.cache.look_up(run, parameters) if run.task.cache else None
+    except CrashedRun as error:  # a value cannot be brought here
+        set_final(run, Crashed(str(error), error))
+        return
     except Exception as error:  # noqa: BLE001 - the user's template, callable or key function
         set_final(run, failed(error))
         return
@@ -272,6 +274,14 @@ def lost(run: PendingRun, attempt: int, error: CrashedRun, *, begun: bool, final
 
 def after_attempt(run: PendingRun, what: Do, outcome: Outcome) -> float | None:
     """Run it again after a loss that costs no retry; else decide. Returns as `decide` does."""
+    if what is Do.RESEND:
+        if run.cancelled or run.home.closed is not None:
+            state = Cancelled("Task run was cancelled.")
+            finish(run, state, run.decided(state))
+        else:
+            recall_dependents(run)
+            do(run, run.resend())
+        return None
     if what is not Do.AGAIN or run.cancelled or run.home.closed is not None:
         return decide(run, outcome)
     assert run.remote is not None  # noqa: S101 - said to type checkers
@@ -461,25 +471,26 @@ def cancel(run: PendingRun) -> bool:
         return finish(run, state, given)
     if what is not Do.STOP:
         return False
-    attempt = run.attempt
     reached("before it is asked to stop")
     try:
         stopped = _stopped(run, given)
     except BaseException:
-        _go_on(run, stopped=False)
+        _go_on(run, *run.stop_answered(stopped=False))
         raise
     reached("after it was asked to stop")
-    _go_on(run, stopped=stopped)
-    if stopped and getattr(given, "withdraws", False):
-        set_final(run, Cancelled("Task run was cancelled."), attempt=attempt, begun=False)
+    answer = run.stop_answered(stopped=stopped)
+    if stopped and given.withdraws:  # nothing more is heard of it
+        set_final(run, Cancelled("Task run was cancelled."))
+    _go_on(run, *answer)
     return stopped
 
 
-def _go_on(run: PendingRun, *, stopped: bool) -> None:
-    """Bring the answer of what was asked to stop, and decide what had to wait for it."""
-    parked = run.stop_answered(stopped=stopped)
-    if parked is not None:
-        after_attempt(run, *parked)
+def _go_on(run: PendingRun, what: Do, outcome: Outcome | None) -> None:
+    """Do what had to wait for the answer of what was asked to stop."""
+    if outcome is None:
+        do(run, what)
+    else:
+        after_attempt(run, what, outcome)
 
 
 def _stopped(run: PendingRun, handle: Cancellable) -> bool:
