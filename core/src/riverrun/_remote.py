@@ -450,16 +450,17 @@ class _IsolatedRuns:
 
     def leave(self, run: PendingRun) -> None:
         """Note that its attempt has ended, and let the next one run."""
-        if self._running is not run:
-            return
-        following = None
         with self._lock:
             if self._running is not run:
                 return
             self._running = None
-            while self._line and following is None:
-                candidate = self._line.popleft()
-                if candidate.run.final is None:
-                    following = candidate
-        if following is not None:
-            _steps.launch_again(following)
+        while (following := self._next()) is not None:
+            _steps.launch_again(following)  # it may have to wait for a value that was lost: then the one after it runs
+
+    def _next(self) -> PendingRun | None:
+        with self._lock:
+            while self._line and self._running is None:
+                following = self._line.popleft()
+                if following.run.final is None:
+                    return following
+        return None
