@@ -557,3 +557,46 @@ def test_a_failed_assertion_of_the_conformance_suite_shows_the_values(pytester):
     )
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["E*assert False", "E*where False = isinstance('not a task runner', *"])
+
+
+def test_a_test_that_runs_into_its_limit_says_what_happened_last_to_the_task_runs(pytester: pytest.Pytester):
+    pytest.importorskip("pytest_timeout")
+    pytester.makepyfile(
+        test_it=dedent(
+            """
+            import time
+            import pytest
+            from concurrent.futures import ThreadPoolExecutor
+            from riverrun import flow, task
+            from riverrun.abc import Concurrency, ExecutorTaskRunner
+
+            class PoolTaskRunner(ExecutorTaskRunner):
+                concurrency = Concurrency.CONCURRENT
+
+                def executor(self):
+                    return ThreadPoolExecutor(1)
+
+            @task
+            def quick():
+                pass
+
+            @flow(task_runner=PoolTaskRunner())
+            def waiting():
+                quick().result()
+                time.sleep(60)
+
+            @pytest.mark.timeout(1, method="signal")
+            def test_a_flow():
+                waiting()
+            """
+        )
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=60)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*What happened last to task runs*",
+            "Flow run '*', the last * events:",
+            "*quick-*-0: begun -> RUNNING, attempt 1, -",
+        ]
+    )

@@ -25,6 +25,7 @@ def test_without_any_setting_the_defaults_hold():
         disable_plugins=False,
         plugins=None,
         observers=(),
+        event_log=None,
         task_runners={},
         sources={},
     )
@@ -202,7 +203,7 @@ def test_a_bad_variable_is_named_with_what_it_may_be(
             (
                 "[tool.riverrun] of {path} has an unknown key `task_runer`; did you mean `task_runner`? "
                 "It may have: `task_runner`, `log_level`, `home`, `disable_plugins`, `plugins`, `observers`, "
-                "`task_runners`."
+                "`event_log`, `task_runners`."
             ),
         ),
     ],

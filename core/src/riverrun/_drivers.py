@@ -10,7 +10,7 @@ import threading
 from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Final
 
-from riverrun import _async, _inputs, _plugins, _timers
+from riverrun import _async, _event_log, _inputs, _plugins, _timers
 from riverrun._conclusions import conclude, failed, interrupted
 from riverrun._deadlines import interrupted_after
 from riverrun._execution import execute, execute_async
@@ -40,7 +40,7 @@ def run_sync(flow_run: FlowRun) -> State:
             itself raised is in the state.
     """
     interrupt: BaseException | None = None
-    with signals_noted():
+    with signals_noted(), _event_log.told_on_signal():
         try:
             state = _run_sync(flow_run)
         except Exception as error:  # noqa: BLE001 - it becomes the state
@@ -136,7 +136,7 @@ async def run_async(flow_run: FlowRun) -> State:
     # Once for a loop: a subflow run is on that of its parent, unless the parent has none.
     has_loop = flow_run.parent is not None and flow_run.parent.loop is not None
     looking = nullcontext() if has_loop else _async.looking_for_signals()
-    with signals_noted() as signals, looking:
+    with signals_noted() as signals, _event_log.told_on_signal(), looking:
         try:
             state = await _run_async(flow_run)
         except Exception as error:  # noqa: BLE001 - it becomes the state

@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from riverrun import _inputs, _logging, _names, _observing, _settings, _steps
+from riverrun import _event_log, _inputs, _logging, _names, _observing, _settings, _steps
 from riverrun._context import current_scope
 from riverrun._dispatch import connected
 from riverrun._endings import run_hook
@@ -84,6 +84,8 @@ class FlowRun(Home):
         self.observation_to_close: Observation | None = None
         """Of an outermost flow run with observers: it lasts as long as the run."""
         self._told_that_it_started = False
+        self._event_log: str | None = getattr(around, "_event_log", None)
+        """Where its events are written when it ends."""
         self.first_run = 0
         """Where the runs of the present attempt begin in `runs`."""
         self._args, self._kwargs, self._wait_for = args, kwargs, wait_for
@@ -93,6 +95,7 @@ class FlowRun(Home):
             raise RecursionError(msg)
         if scope is None:
             settings = _settings.load()
+            self._event_log = settings.event_log
             _logging.configure(settings.log_level)
             self.logs_info = _logging.flow_logger.isEnabledFor(logging.INFO)
             self.is_quiet = not self.logs_info
@@ -204,6 +207,7 @@ class FlowRun(Home):
                 msg = f"Task runner `{name}` did not start for {self.label} of flow {self.flow.name!r}: {error}"
                 raise TaskRunnerStartError(msg) from error
             stack.callback(self.stop_timers)
+            stack.enter_context(_event_log.noted(self, self._event_log))
             if self.observation is not None:
                 self.observation.task_runner_started(self, name)
                 self._told_that_it_started = True

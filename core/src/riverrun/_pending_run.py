@@ -290,7 +290,11 @@ class PendingRun:
 
     def _prepared(self) -> Do:
         """Go on if nothing is missing, no earlier attempt may be running, and nobody asks it to stop."""
-        if self.missing or self.stopping or (self.remote is not None and self.remote.doubt in (Doubt.ASKED, Doubt.BEGUN)):
+        if (
+            self.missing
+            or self.stopping
+            or (self.remote is not None and self.remote.doubt in (Doubt.ASKED, Doubt.BEGUN))
+        ):
             return Do.NOTHING
         self.phase = READY
         return Do.PREPARE
@@ -302,6 +306,7 @@ class PendingRun:
                 return 0
             self.attempt += 1
             self.phase = PACKING
+            self._note("presubmitted", Do.NOTHING)
             return self.attempt
 
     def not_presubmitted(self, attempt: int) -> None:
@@ -326,6 +331,8 @@ class PendingRun:
             if self.phase is not READY:
                 return False
             self.phase = QUEUED
+            if self.home.is_watched:
+                self._note("dispatched", Do.NOTHING)
             return True
         finally:
             lock.release()

@@ -24,6 +24,7 @@ VARIABLES = {
     "RIVERRUN_DISABLE_PLUGINS": "disable_plugins",
     "RIVERRUN_PLUGINS": "plugins",
     "RIVERRUN_OBSERVERS": "observers",
+    "RIVERRUN_EVENT_LOG": "event_log",
 }
 """Every environment variable that Riverrun reads; an empty one counts as not set."""
 
@@ -44,6 +45,8 @@ class Settings(NamedTuple):
     """Names, distributions or `dist:name` of the plugins that alone are allowed; `None` allows all."""
     observers: tuple[str, ...]
     """The names of the observers that are told what happens to runs."""
+    event_log: str | None
+    """The file to which the last events of each flow run's task runs are appended when it ends; `-` is stderr."""
     task_runners: dict[str, dict[str, Any]]
     """Default options by the name of a task runner. Treat them as read-only."""
     sources: dict[str, str]
@@ -76,6 +79,7 @@ def load() -> Settings:
         disable_plugins=values.get("disable_plugins", False),
         plugins=values.get("plugins"),
         observers=values.get("observers", ()),
+        event_log=values.get("event_log"),
         task_runners=values.get("task_runners", {}),
         sources=sources,
     )
@@ -164,8 +168,9 @@ def _from_file() -> list[tuple[str, Any, str]]:
             near = did_you_mean(key, _READERS)
             raise SettingsError(f"{source} has an unknown key `{key}`{near} It may have: {known}.")
         value = _read(key, raw, f"`{key}` in {source}")
-        # A folder in a file is meant from that file, whatever the working directory.
-        found.append((key, os.path.join(os.path.dirname(path), value) if key == "home" else value, source))
+        if key in {"home", "event_log"} and value != "-":
+            value = os.path.join(os.path.dirname(path), value)  # it is meant from that file
+        found.append((key, value, source))
     return found
 
 
@@ -198,7 +203,7 @@ def _flag(raw: object) -> bool:
     raise _BadValue("it must be 1, true, yes, on, 0, false, no or off.")
 
 
-def _folder(raw: object) -> str:
+def _path(raw: object) -> str:
     return os.path.expanduser(_text(raw))
 
 
@@ -218,9 +223,10 @@ def _tables(raw: object) -> dict[str, dict[str, Any]]:
 _READERS: dict[str, Callable[[object], Any]] = {
     "task_runner": _text,
     "log_level": _level,
-    "home": _folder,
+    "home": _path,
     "disable_plugins": _flag,
     "plugins": _names,
     "observers": _names,
+    "event_log": _path,
     "task_runners": _tables,
 }

@@ -67,12 +67,15 @@ def _block(futures: list[TaskFuture[Any]], timeout: float | None) -> None:
 
 def when_all_done(futures: list[TaskFuture[Any]], then: Callable[[], object]) -> Callable[[], None]:
     """Call `then` once all are final (at once if they are); give a function that forgets about it."""
-    # Each future takes one number, on whatever thread; who gets 0 is the last. It starts one higher than there are, so
-    # that nobody is before all are registered.
-    countdown = iter(range(len(futures), -1, -1))
+    lock = threading.Lock()
+    left = len(futures) + 1  # one higher than there are, so that nobody is the last before all are registered
 
     def one_done(_: object) -> None:
-        if next(countdown) == 0:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = left == 0
+        if last:
             then()
 
     def forget() -> None:

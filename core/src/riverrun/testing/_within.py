@@ -63,7 +63,7 @@ def within(seconds: float, function: Callable[[], T]) -> T:
     thread.join(seconds)
     if thread.is_alive():
         _left_behind.append(thread)
-        msg = f"It hangs: it had not ended after {seconds:g} seconds. It was here:\n{_stack_of(thread)}"
+        msg = f"It hangs: it had not ended after {seconds:g} seconds. It was here:\n{_stack_of(thread)}{_happened()}"
         raise Overdue(msg)
     if raised:
         raise raised[0]
@@ -73,3 +73,10 @@ def within(seconds: float, function: Callable[[], T]) -> T:
 def _stack_of(thread: threading.Thread) -> str:
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented, despite its name
     return "".join(traceback.format_stack(frame)) if frame is not None else "(it has ended meanwhile)"
+
+
+def _happened() -> str:
+    """Return what happened last to the task runs of the flow runs that are under way."""
+    event_log = sys.modules.get("riverrun._event_log")
+    told = event_log.told() if event_log is not None else ""
+    return f"\n{told}" if told else ""

@@ -9,6 +9,7 @@ pytest loads it in every run wherever `core` is installed, so it imports nothing
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,6 +68,11 @@ def _is_given(metafunc: pytest.Metafunc) -> bool:
     return False
 
 
+def _is_time_limit(error: BaseException) -> bool:
+    """Say whether a test ran into its limit: that of pytest-timeout, which fails it with a text of its own."""
+    return isinstance(error, pytest.fail.Exception) and str(error).startswith("Timeout")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -77,6 +83,10 @@ def pytest_runtest_makereport(
     if kind is not None and item.parent is not None:
         # Texts in a list also get through to the main process of pytest-xdist.
         report.riverrun_limit = [kind, item.parent.nodeid]  # type: ignore[attr-defined]  # pytest keeps what is added
+    if report.failed and call.excinfo is not None and _is_time_limit(call.excinfo.value):
+        event_log = sys.modules.get("riverrun._event_log")
+        if event_log is not None and (told := event_log.told()):
+            report.sections.append(("What happened last to task runs", told))
     return report
 
 
