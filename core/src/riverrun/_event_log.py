@@ -1,8 +1,8 @@
 """What happened last to the task runs of a flow run, for whoever asks why one does not end.
 
 Where calls go to an executor, the machine notes its last 1,000 events; on threads of this process that would cost more
-than a short task does, so there it does if the setting `event_log` names a file. The text has each run that is not final,
-too. It comes out at the end of a flow run (the setting), at SIGUSR1, and in a test that has run into its limit.
+than a short task does, so there it does if the setting `event_log` names a file. The text has each run that is not
+final, too. It comes out at the end of a flow run (the setting), at SIGUSR1, and in a test that has run into its limit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from riverrun._flow_runs import FlowRun
 
 LAST_EVENTS: Final = 1000
+MOST_RUNS: Final = 100
+"""So many of the runs that are not final are named."""
 STDERR: Final = "-"
 """What stands for stderr in the setting."""
 
@@ -58,7 +60,7 @@ def _write(file: str, text: str) -> None:
         if file == STDERR:
             sys.stderr.write(text)
             return
-        with open(file, "a", encoding="utf-8") as out:  # noqa: PTH123 - `pathlib` is an import more
+        with open(file, "a", encoding="utf-8") as out:
             out.write(text)
     except OSError as error:
         _logging.root_logger.warning("The events of a flow run could not be written to %r: %s", file, error)
@@ -80,10 +82,10 @@ def _of(flow_run: FlowRun) -> list[str]:
     lines = [f"{_label(flow_run)}, {len(pending)} task runs are not final:"]
     lines += [
         f"    {run.run.name}: {run.phase.name}, attempt {run.attempt}, {run.missing} upstreams missing"
-        for run in pending[:100]
+        for run in pending[:MOST_RUNS]
     ]
-    if len(pending) > 100:
-        lines.append(f"    ... and {len(pending) - 100} more")
+    if len(pending) > MOST_RUNS:
+        lines.append(f"    ... and {len(pending) - MOST_RUNS} more")
     names = {run.number: run.name for run in list(flow_run.runs) if hasattr(run, "number")}
     return lines + (_lines(_label(flow_run), flow_run.events, names) if flow_run.events is not None else [])
 
