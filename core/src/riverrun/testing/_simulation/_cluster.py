@@ -41,7 +41,8 @@ class Plan:
         reporters: whether reports come from one thread, or each call's from its own.
         faults: how many faults there are, until the second phase.
         loss: how likely a call is lost, when one may be.
-        value_loss: how likely a value is lost when it is there.
+        value_loss: how likely a value is lost as soon as it is there.
+        fetch_loss: how likely it is lost when it is asked for.
         twice: how likely something is told again, late.
         refusal: how likely a call is refused.
         slow: how likely a call takes its time before it begins.
@@ -58,6 +59,7 @@ class Plan:
     faults: int = 0
     loss: float = 0.0
     value_loss: float = 0.0
+    fetch_loss: float = 0.0
     twice: float = 0.0
     refusal: float = 0.0
     slow: float = 0.3
@@ -84,6 +86,7 @@ def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = 
         plan.faults = draw.choice([1, 3, 10, 30])
         plan.loss = draw.choice([0.0, 0.1, 0.5, 0.9])
         plan.value_loss = draw.choice([0.0, 0.1, 0.5, 0.9])
+        plan.fetch_loss = draw.choice([0.0, 0.0, 0.3])
         plan.twice = draw.choice([0.0, 0.0, 0.3])
         plan.refusal = draw.choice([0.0, 0.0, 0.0, 0.1])
         storm = draw.random()
@@ -92,7 +95,7 @@ def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = 
             plan.loss = plan.value_loss = 0.5
         elif storm < 0.3:  # noqa: PLR2004 - values get lost while several ask for them
             plan.max_worker_losses, plan.faults, plan.slow_answers = 5, 10, 0.3
-            plan.loss, plan.value_loss = 0.0, 0.5
+            plan.loss, plan.value_loss, plan.fetch_loss = 0.0, 0.1, 0.6
     return plan
 
 
@@ -228,7 +231,7 @@ class SimulatedCluster:
     def fetch(self, handle: Handle, /) -> Any:
         """Give a value."""
         _pause(self.world, self.plan, "fetch: before")
-        self._maybe_lose(handle)
+        self._maybe_lose(handle, self.plan.fetch_loss)
         there = handle.has_value
         value = pickle.loads(pickle.dumps(handle.value)) if there else None  # noqa: S301 - our own
         self.world.note(f"fetch {handle.attempt.label}: {there}")
@@ -390,7 +393,7 @@ class SimulatedCluster:
         for other in list(self._handles):
             if handle in other.upstreams:
                 self._look_at(other)
-        self._maybe_lose(handle)
+        self._maybe_lose(handle, self.plan.value_loss)
 
     def _die(self, handle: Handle) -> None:
         if handle.state not in {"queued", "running"}:
@@ -400,8 +403,8 @@ class SimulatedCluster:
         else:
             self._lose(handle)
 
-    def _maybe_lose(self, handle: Handle) -> None:
-        if handle.has_value and self.faults.happens(self.plan.value_loss):
+    def _maybe_lose(self, handle: Handle, probability: float) -> None:
+        if handle.has_value and self.faults.happens(probability):
             if handle.worker in self._workers and self.world.chance(self.plan.whole):
                 self._lose_worker(handle.worker)
             else:

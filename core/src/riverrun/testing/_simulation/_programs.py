@@ -202,6 +202,7 @@ FEATURES: Final = (
     "waits",
     "sleeps",
     "containers",
+    "fans",
 )
 """A program has some of these and not the others: what one hides, another shows."""
 
@@ -228,8 +229,23 @@ class _Drawing:
     def steps(self, count: int, depth: int) -> tuple[Step, ...]:
         steps: list[Step] = []
         while len(steps) < count:
-            steps.append(self.step(steps, depth))
+            if self.has("fans", 0.1) and len(steps) + 2 < count:
+                steps.extend(self.fan(len(steps), count - len(steps)))
+            else:
+                steps.append(self.step(steps, depth))
         return tuple(steps)
+
+    def fan(self, place: int, most: int) -> list[Step]:
+        """Draw a large value, and some calls that take their time at once: most of them take the value as well."""
+        steps: list[Step] = [Call(large=True)]
+        if self.draws.chance(0.5):
+            steps.append(Wait(place, "wait"))
+        for _ in range(self.draws.integer(2, 6)):
+            refs = (Ref(place),) if self.draws.chance(0.6) else ()
+            steps.append(Call(refs, takes=0.5 if self.draws.chance(0.5) else 3.0, large=self.draws.chance(0.3)))
+        if self.draws.chance(0.5):
+            steps.append(Wait(place))
+        return steps[:most]
 
     def step(self, steps: list[Step], depth: int) -> Step:
         made = [index for index, step in enumerate(steps) if isinstance(step, (Call, Map))]
