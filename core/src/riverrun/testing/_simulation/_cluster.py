@@ -71,13 +71,13 @@ def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = 
     """Draw what the executors of a world do."""
     draw = random.Random(f"plan {seed}")  # noqa: S311 - it draws lots
     kind = contract or draw.choice(["remote", "remote", "remote", "submit", "threads"])
-    wanted = draw.random() < 0.8 if faults is None else faults  # noqa: PLR2004
+    wanted = draw.random() < 0.8 if faults is None else faults
     plan = Plan(
         contract=kind,
         workers=draw.randint(1, 3),
         max_worker_losses=draw.choice([0, 1, 1, 2, 5]),
-        exact=draw.random() < 0.5,  # noqa: PLR2004
-        tells=draw.random() < 0.5,  # noqa: PLR2004
+        exact=draw.random() < 0.5,
+        tells=draw.random() < 0.5,
         reporters=draw.choice(["one", "many", "many"]),
         slow=draw.choice([0.0, 0.3, 0.8]),
         slow_answers=draw.choice([0.0, 0.0, 0.1, 0.4]),
@@ -90,10 +90,10 @@ def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = 
         plan.twice = draw.choice([0.0, 0.0, 0.3])
         plan.refusal = draw.choice([0.0, 0.0, 0.0, 0.1])
         storm = draw.random()
-        if storm < 0.15:  # noqa: PLR2004 - one worker, which dies again and again with all that it has
-            plan.workers, plan.max_worker_losses, plan.faults, plan.whole = 1, 1, 30, 1.0
-            plan.loss = plan.value_loss = 0.5
-        elif storm < 0.3:  # noqa: PLR2004 - values get lost while several ask for them
+        if storm < 0.15:
+            plan.workers, plan.max_worker_losses, plan.faults, plan.whole = 1, 1, 10, 1.0
+            plan.loss, plan.value_loss = 0.3, 0.1
+        elif storm < 0.3:
             plan.max_worker_losses, plan.faults, plan.slow_answers = 5, 10, 0.3
             plan.loss, plan.value_loss, plan.fetch_loss = 0.0, 0.1, 0.6
     return plan
@@ -172,7 +172,9 @@ class Faults:
 def _pause(world: World, plan: Plan, point: str) -> None:
     """Let others go on meanwhile, perhaps for some time."""
     world.reached(point)
-    if plan.slow_answers and not world.quiet and world.failed is None and world.chance(plan.slow_answers):
+    if plan.contract == "threads" or world.quiet or world.failed is not None:
+        return  # in this process time limits count meanwhile
+    if plan.slow_answers and world.chance(plan.slow_answers):
         world.note(f"takes its time at {point}")
         world.sleep(world.random.choice([0.001, 0.1, 3.0]))
 
@@ -499,7 +501,7 @@ class SimulatedPool:
             return
         attempt.killed = True
         self.journal.count(self.journal.losses, attempt.name)
-        self._end(future, lambda: future.set_exception(BrokenExecutor(f"{attempt.name} is lost")))
+        self._end(lambda: future.set_exception(BrokenExecutor(f"{attempt.name} is lost")))
 
     def _execute(self, attempt: Attempt, call: Any, future: Future[Any]) -> None:
         if self._closed:
@@ -524,9 +526,9 @@ class SimulatedPool:
             return
         attempt.ended = self.world.now
         self.world.note(f"{attempt.label} ends")
-        self._end(future, lambda: future.set_result(outcome))
+        self._end(lambda: future.set_result(outcome))
 
-    def _end(self, future: Future[Any], telling: Callable[[], object]) -> None:
+    def _end(self, telling: Callable[[], object]) -> None:
         if self._closed:
             return
         if self.plan.reporters == "one":

@@ -182,4 +182,5 @@ def _simpler(step: Any) -> Iterator[Any]:
     elif isinstance(step, Call):
         for field in dataclasses.fields(step):
             if getattr(step, field.name) != field.default and field.name not in {"ends", "length"}:
-                yield dataclasses.replace(step, **{field.name: field.default})
+                simpler: dict[str, Any] = {field.name: field.default}
+                yield dataclasses.replace(step, **simpler)

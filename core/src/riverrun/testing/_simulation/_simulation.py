@@ -12,8 +12,8 @@ from riverrun.testing._simulation._world import Violation, World, here
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from riverrun.abc import TaskRunner
     from riverrun import TaskFuture
+    from riverrun.abc import TaskRunner
 
 
 class Simulation:
@@ -111,5 +111,5 @@ def simulated(seed: int = 0, *, contract: str = "remote", **options: Any) -> Ite
     except Violation:
         pass
     if world.violations:
-        lines = "\n".join(world.violations + ["", "what happened last:", *list(world.history)[-30:]])
+        lines = "\n".join([*world.violations, "", "what happened last:", *list(world.history)[-30:]])
         raise AssertionError(f"seed {seed}: {lines}")

@@ -33,7 +33,7 @@ MAX_SECONDS: Final = 3600.0
 """By then every program must have ended, in the time of the simulation."""
 
 
-class Violation(BaseException):  # noqa: N818 - it is no error of the simulation
+class Violation(BaseException):
     """Something happened that must not. It is no `Exception`, so that the engine does not make a state of it."""
 
 
