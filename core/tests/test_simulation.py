@@ -15,6 +15,7 @@ from riverrun.testing._simulation._check import run_program
 from riverrun.testing._simulation._cluster import Plan, SimulatedCluster
 from riverrun.testing._simulation._finds import explore, keep, replayed, shrunk
 from riverrun.testing._simulation._programs import Call, Cancel, Map, Program, Ref, Wait
+from riverrun.testing._simulation._world import end_idle_threads
 
 FINDS = Path(__file__).parent / "simulation_finds"
 """Each file is a program that went wrong once, with the seed of the interleaving."""
@@ -26,6 +27,8 @@ QUIET = Plan(workers=2)
 @pytest.fixture(autouse=True)
 def _no_logs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(logging.getLogger("riverrun"), "level", logging.CRITICAL + 1)
+    yield
+    end_idle_threads()
 
 
 def found_in(seeds: range) -> str:
