@@ -320,7 +320,7 @@ class _Drawing:
         return call
 
     def value(self) -> dict[str, Any]:
-        call: dict[str, Any] = {"large": self.has("large", 0.6), "large_argument": self.has("large_arguments", 0.1)}
+        call: dict[str, Any] = {"large": self.has("large", 0.6), "large_argument": self.has("large_arguments", 0.25)}
         if self.has("states", 0.2):
             call["ends"] = "completed" if self.draws.chance(0.6) else "failed"
             if call["ends"] == "failed":
