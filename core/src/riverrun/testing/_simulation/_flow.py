@@ -168,9 +168,8 @@ class Record:
             + [g for g, ref in zip(given, call.refs, strict=True) if ref.shape == "named"]
         )
         if call.large_argument:
-            values.append(LARGE_ARGUMENT)
-            at = len(values) - 1
-            run.arguments = (*run.arguments[:at], LARGE_ARGUMENT, *run.arguments[at:])
+            values.insert(0, LARGE_ARGUMENT)  # before the others: while it travels, much may happen to them
+            run.arguments = (LARGE_ARGUMENT, *run.arguments)
         wait_for = self._wait_for(run, call)
         run.future = self._task(body, call, lambda _: run)(body.packed(), *values, **named, **wait_for)
         self._add_callback(run)
