@@ -38,6 +38,7 @@ class Call:
     length: int = 0
     large: bool = False
     large_argument: bool = False
+    slow_argument: bool = False
     nested: bool = False
     asynchronous: bool = False
     option: str = ""
@@ -199,6 +200,7 @@ FEATURES: Final = (
     "hooks",
     "large",
     "large_arguments",
+    "slow_arguments",
     "waits",
     "sleeps",
     "containers",
@@ -273,7 +275,7 @@ class _Drawing:
             for index, step in enumerate(steps)
             if isinstance(step, Map) or (isinstance(step, Call) and step.ends == "list")
         ]
-        call = dataclasses.replace(self.options([]), option="", large_argument=False)
+        call = dataclasses.replace(self.options([]), option="", large_argument=False, slow_argument=False)
         if lists and self.draws.chance(0.6):
             return Map(call, over=self.one_of(lists))
         return Map(call, length=(0, 1, 2, 4)[self.draws.integer(0, 3)])
@@ -320,7 +322,8 @@ class _Drawing:
         return call
 
     def value(self) -> dict[str, Any]:
-        call: dict[str, Any] = {"large": self.has("large", 0.6), "large_argument": self.has("large_arguments", 0.25)}
+        call: dict[str, Any] = {"large": self.has("large", 0.6), "large_argument": self.has("large_arguments", 0.1)}
+        call["slow_argument"] = self.has("slow_arguments", 0.25)
         if self.has("states", 0.2):
             call["ends"] = "completed" if self.draws.chance(0.6) else "failed"
             if call["ends"] == "failed":
