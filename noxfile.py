@@ -36,7 +36,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 WITHOUT_RAY = ["3.15"]  # Ray has no wheels for these
 
 # What the sessions install, in one place. The tools are pinned: a green tree stays green until somebody moves a pin.
-TEST = ["pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.28"]
+TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "sybil>=9", "trio>=0.28"]
 # What the observers of the core need that are tested: its extras, and the SDK that an application would bring.
 TEST_OBSERVERS = ["opentelemetry-sdk>=1.20", "rich>=13"]
 # What only the tests of runner-dask need; Dask itself works without.

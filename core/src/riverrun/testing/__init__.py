@@ -11,8 +11,8 @@ Each test is an obligation, its name says which. What the suite cannot see from 
 attributes of `TaskRunnerConformance`).
 
 **A flow's** tests have the fixtures `flow_runner`, `fake_clock` and `simulation` wherever `core` is installed: see
-`testing.plugin`. `simulated` is a world for flows without threads, processes and time; `check_program` runs flows that are
-drawn from a seed, and compares what comes of them with what is right, also on a task runner of one's own.
+`testing.plugin`. `simulated` is a world for flows without threads, processes and time; `check_program` runs flows that
+are drawn from a seed, and compares what comes of them with what is right, also on a task runner of one's own.
 
 Only what is in here needs pytest; each name is loaded when it is first used.
 """

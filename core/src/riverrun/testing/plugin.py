@@ -135,7 +135,7 @@ def fake_clock() -> Iterator[FakeClock]:
     """
     from riverrun._caching import emptied
     from riverrun._timers import replaced
-    from riverrun.testing import FakeClock, Simulation
+    from riverrun.testing import FakeClock
 
     clock = FakeClock()
     with emptied(), replaced(clock):

@@ -29,6 +29,20 @@ class Box:
     content: Any
 
 
+class SlowArgument:
+    """Says that it is large, and takes its time to be pickled: much may happen meanwhile."""
+
+    nbytes = 1_000_001
+
+    def __reduce__(self) -> Any:
+        world = here()
+        if world is not None and world.failed is None:
+            world.note("pickles a slow argument")
+            world.reached("pickling")
+            world.sleep(world.random.choice([0.0, 0.1, 3.0]))
+        return SlowArgument, ()
+
+
 @dataclass(frozen=True)
 class Body:
     """What the function of a task does.

@@ -41,7 +41,8 @@ class Plan:
         reporters: whether reports come from one thread, or each call's from its own.
         faults: how many faults there are, until the second phase.
         loss: how likely a call is lost, when one may be.
-        value_loss: how likely a value is lost when it is there.
+        value_loss: how likely a value is lost as soon as it is there.
+        fetch_loss: how likely it is lost when it is asked for.
         twice: how likely something is told again, late.
         refusal: how likely a call is refused.
         slow: how likely a call takes its time before it begins.
@@ -58,6 +59,7 @@ class Plan:
     faults: int = 0
     loss: float = 0.0
     value_loss: float = 0.0
+    fetch_loss: float = 0.0
     twice: float = 0.0
     refusal: float = 0.0
     slow: float = 0.3
@@ -69,13 +71,13 @@ def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = 
     """Draw what the executors of a world do."""
     draw = random.Random(f"plan {seed}")  # noqa: S311 - it draws lots
     kind = contract or draw.choice(["remote", "remote", "remote", "submit", "threads"])
-    wanted = draw.random() < 0.8 if faults is None else faults  # noqa: PLR2004
+    wanted = draw.random() < 0.8 if faults is None else faults
     plan = Plan(
         contract=kind,
         workers=draw.randint(1, 3),
         max_worker_losses=draw.choice([0, 1, 1, 2, 5]),
-        exact=draw.random() < 0.5,  # noqa: PLR2004
-        tells=draw.random() < 0.5,  # noqa: PLR2004
+        exact=draw.random() < 0.5,
+        tells=draw.random() < 0.5,
         reporters=draw.choice(["one", "many", "many"]),
         slow=draw.choice([0.0, 0.3, 0.8]),
         slow_answers=draw.choice([0.0, 0.0, 0.1, 0.4]),
@@ -84,15 +86,16 @@ def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = 
         plan.faults = draw.choice([1, 3, 10, 30])
         plan.loss = draw.choice([0.0, 0.1, 0.5, 0.9])
         plan.value_loss = draw.choice([0.0, 0.1, 0.5, 0.9])
+        plan.fetch_loss = draw.choice([0.0, 0.0, 0.3])
         plan.twice = draw.choice([0.0, 0.0, 0.3])
         plan.refusal = draw.choice([0.0, 0.0, 0.0, 0.1])
         storm = draw.random()
-        if storm < 0.15:  # noqa: PLR2004 - one worker, which dies again and again with all that it has
-            plan.workers, plan.max_worker_losses, plan.faults, plan.whole = 1, 1, 30, 1.0
-            plan.loss = plan.value_loss = 0.5
-        elif storm < 0.3:  # noqa: PLR2004 - values get lost while several ask for them
+        if storm < 0.15:
+            plan.workers, plan.max_worker_losses, plan.faults, plan.whole = 1, 1, 10, 1.0
+            plan.loss, plan.value_loss = 0.3, 0.1
+        elif storm < 0.3:
             plan.max_worker_losses, plan.faults, plan.slow_answers = 5, 10, 0.3
-            plan.loss, plan.value_loss = 0.0, 0.5
+            plan.loss, plan.value_loss, plan.fetch_loss = 0.0, 0.1, 0.6
     return plan
 
 
@@ -169,7 +172,9 @@ class Faults:
 def _pause(world: World, plan: Plan, point: str) -> None:
     """Let others go on meanwhile, perhaps for some time."""
     world.reached(point)
-    if plan.slow_answers and not world.quiet and world.failed is None and world.chance(plan.slow_answers):
+    if plan.contract == "threads" or world.quiet or world.failed is not None:
+        return  # in this process time limits count meanwhile
+    if plan.slow_answers and world.chance(plan.slow_answers):
         world.note(f"takes its time at {point}")
         world.sleep(world.random.choice([0.001, 0.1, 3.0]))
 
@@ -228,7 +233,7 @@ class SimulatedCluster:
     def fetch(self, handle: Handle, /) -> Any:
         """Give a value."""
         _pause(self.world, self.plan, "fetch: before")
-        self._maybe_lose(handle)
+        self._maybe_lose(handle, self.plan.fetch_loss)
         there = handle.has_value
         value = pickle.loads(pickle.dumps(handle.value)) if there else None  # noqa: S301 - our own
         self.world.note(f"fetch {handle.attempt.label}: {there}")
@@ -390,7 +395,7 @@ class SimulatedCluster:
         for other in list(self._handles):
             if handle in other.upstreams:
                 self._look_at(other)
-        self._maybe_lose(handle)
+        self._maybe_lose(handle, self.plan.value_loss)
 
     def _die(self, handle: Handle) -> None:
         if handle.state not in {"queued", "running"}:
@@ -400,8 +405,8 @@ class SimulatedCluster:
         else:
             self._lose(handle)
 
-    def _maybe_lose(self, handle: Handle) -> None:
-        if handle.has_value and self.faults.happens(self.plan.value_loss):
+    def _maybe_lose(self, handle: Handle, probability: float) -> None:
+        if handle.has_value and self.faults.happens(probability):
             if handle.worker in self._workers and self.world.chance(self.plan.whole):
                 self._lose_worker(handle.worker)
             else:
@@ -496,7 +501,7 @@ class SimulatedPool:
             return
         attempt.killed = True
         self.journal.count(self.journal.losses, attempt.name)
-        self._end(future, lambda: future.set_exception(BrokenExecutor(f"{attempt.name} is lost")))
+        self._end(lambda: future.set_exception(BrokenExecutor(f"{attempt.name} is lost")))
 
     def _execute(self, attempt: Attempt, call: Any, future: Future[Any]) -> None:
         if self._closed:
@@ -521,9 +526,9 @@ class SimulatedPool:
             return
         attempt.ended = self.world.now
         self.world.note(f"{attempt.label} ends")
-        self._end(future, lambda: future.set_result(outcome))
+        self._end(lambda: future.set_result(outcome))
 
-    def _end(self, future: Future[Any], telling: Callable[[], object]) -> None:
+    def _end(self, telling: Callable[[], object]) -> None:
         if self._closed:
             return
         if self.plan.reporters == "one":

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from riverrun.testing._simulation._check import Result, drawn_program, run_program
 from riverrun.testing._simulation._cluster import Plan
 from riverrun.testing._simulation._programs import Call, Cancel, Map, Program, Subflow, Wait
+from riverrun.testing._simulation._world import end_idle_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_TRIES: Final = 400
+MAX_TRIES: Final = 800
 """How many smaller programs are tried for one find."""
 
 
@@ -28,7 +29,7 @@ def explore(seeds: Iterable[int], *, most: int = 3, keep_in: str | None = None) 
         keep_in: a folder in which each find is left, for `replayed()`.
     """
     found: list[Result] = []
-    with on_one_core():
+    with on_one_core(), _threads_ended():
         for seed in seeds:
             result = run_program(drawn_program(seed), seed)
             if result.violations:
@@ -69,6 +70,14 @@ def replayed(path: str, others: int = 0) -> Result:
     program, plan = Program.from_json(data["program"]), Plan(**data["plan"])
     results = [run_program(program, seed, plan) for seed in (data["seed"], *range(others))]
     return next((result for result in results if result.violations), results[0])
+
+
+@contextmanager
+def _threads_ended() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        end_idle_threads()
 
 
 @contextmanager
@@ -182,4 +191,5 @@ def _simpler(step: Any) -> Iterator[Any]:
     elif isinstance(step, Call):
         for field in dataclasses.fields(step):
             if getattr(step, field.name) != field.default and field.name not in {"ends", "length"}:
-                yield dataclasses.replace(step, **{field.name: field.default})
+                simpler: dict[str, Any] = {field.name: field.default}
+                yield dataclasses.replace(step, **simpler)

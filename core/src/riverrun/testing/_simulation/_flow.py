@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from riverrun import allow_failure, flow
-from riverrun.testing._simulation._bodies import Body, Box, echo, perform, perform_async
+from riverrun.testing._simulation._bodies import Body, Box, SlowArgument, echo, perform, perform_async
 from riverrun.testing._simulation._programs import Call, Cancel, Map, Program, Ref, Sleep, Subflow, Wait
 from riverrun.testing._simulation._world import here
 
@@ -168,9 +168,11 @@ class Record:
             + [g for g, ref in zip(given, call.refs, strict=True) if ref.shape == "named"]
         )
         if call.large_argument:
-            values.append(LARGE_ARGUMENT)
-            at = len(values) - 1
-            run.arguments = (*run.arguments[:at], LARGE_ARGUMENT, *run.arguments[at:])
+            values.insert(0, LARGE_ARGUMENT)  # before the others: while it travels, much may happen to them
+            run.arguments = (LARGE_ARGUMENT, *run.arguments)
+        if call.slow_argument:
+            values.insert(0, slow := SlowArgument())
+            run.arguments = (slow, *run.arguments)
         wait_for = self._wait_for(run, call)
         run.future = self._task(body, call, lambda _: run)(body.packed(), *values, **named, **wait_for)
         self._add_callback(run)

@@ -38,6 +38,7 @@ class Call:
     length: int = 0
     large: bool = False
     large_argument: bool = False
+    slow_argument: bool = False
     nested: bool = False
     asynchronous: bool = False
     option: str = ""
@@ -199,9 +200,11 @@ FEATURES: Final = (
     "hooks",
     "large",
     "large_arguments",
+    "slow_arguments",
     "waits",
     "sleeps",
     "containers",
+    "fans",
 )
 """A program has some of these and not the others: what one hides, another shows."""
 
@@ -228,8 +231,23 @@ class _Drawing:
     def steps(self, count: int, depth: int) -> tuple[Step, ...]:
         steps: list[Step] = []
         while len(steps) < count:
-            steps.append(self.step(steps, depth))
+            if self.has("fans", 0.2) and len(steps) + 2 < count:
+                steps.extend(self.fan(len(steps), count - len(steps)))
+            else:
+                steps.append(self.step(steps, depth))
         return tuple(steps)
+
+    def fan(self, place: int, most: int) -> list[Step]:
+        """Draw a large value, and some calls that take their time at once: most of them take the value as well."""
+        steps: list[Step] = [Call(large=True)]
+        if self.draws.chance(0.5):
+            steps.append(Wait(place, "wait"))
+        for _ in range(self.draws.integer(2, 6)):
+            refs = (Ref(place),) if self.draws.chance(0.6) else ()
+            steps.append(Call(refs, takes=0.5 if self.draws.chance(0.5) else 3.0, large=self.draws.chance(0.3)))
+        if self.draws.chance(0.5):
+            steps.append(Wait(place))
+        return steps[:most]
 
     def step(self, steps: list[Step], depth: int) -> Step:
         made = [index for index, step in enumerate(steps) if isinstance(step, (Call, Map))]
@@ -243,7 +261,7 @@ class _Drawing:
             return Subflow(self.steps(self.draws.integer(1, 4), depth + 1), self.draws.chance(0.6))
         if self.has("maps", 0.35):
             return self.map(steps)
-        return self.call(made, steps)
+        return self.call(made)
 
     def one_of(self, indexes: list[int]) -> int:
         """Choose a step: in some programs rather one of the last, so that chains are long, in some rather the first."""
@@ -257,12 +275,12 @@ class _Drawing:
             for index, step in enumerate(steps)
             if isinstance(step, Map) or (isinstance(step, Call) and step.ends == "list")
         ]
-        call = dataclasses.replace(self.options([]), option="", large_argument=False)
+        call = dataclasses.replace(self.options([]), option="", large_argument=False, slow_argument=False)
         if lists and self.draws.chance(0.6):
             return Map(call, over=self.one_of(lists))
         return Map(call, length=(0, 1, 2, 4)[self.draws.integer(0, 3)])
 
-    def call(self, made: list[int], steps: list[Step]) -> Call:
+    def call(self, made: list[int]) -> Call:
         call = self.options(made)
         refs = tuple(self.ref(made) for _ in range((0, 1, 1, 2)[self.draws.integer(0, 3)])) if made else ()
         if "maps" in self.features and call.ends == "value" and self.draws.chance(0.2):
@@ -275,6 +293,21 @@ class _Drawing:
         return Ref(self.one_of(made), shape, self.has("allow_failure", 0.3))
 
     def options(self, made: list[int]) -> Call:
+        call = self.attempts() | self.value()
+        if made and self.has("wait_for", 0.3):
+            call["wait_for"] = (self.one_of(made),)
+        call["nested"] = self.has("nested", 0.2)
+        if self.has("asynchronous", 0.15):
+            call |= {"asynchronous": True, "takes": 0.0, "limit": None, "nested": False}
+        if self.has("options", 0.3):
+            call["option"] = "named" if self.draws.chance(0.5) else "cached"
+        if self.has("callbacks", 0.3):
+            call["callback"] = ("counts", "calls", "asks", "asks")[self.draws.integer(0, 3)]
+        if self.has("hooks", 0.3):
+            call["hook"] = "calls" if self.draws.chance(0.5) else "counts"
+        return Call(**call)
+
+    def attempts(self) -> dict[str, Any]:
         call: dict[str, Any] = {}
         if self.has("failures", 0.4):
             call["fails"] = (1, 1, 2, 9)[self.draws.integer(0, 3)]
@@ -286,21 +319,13 @@ class _Drawing:
             call["takes"] = (0.01, 0.5, 3.0)[self.draws.integer(0, 2)]
         if self.has("limits", 0.3):
             call["limit"] = 1.0
-        if made and self.has("wait_for", 0.3):
-            call["wait_for"] = (self.one_of(made),)
+        return call
+
+    def value(self) -> dict[str, Any]:
+        call: dict[str, Any] = {"large": self.has("large", 0.6), "large_argument": self.has("large_arguments", 0.1)}
+        call["slow_argument"] = self.has("slow_arguments", 0.25)
         if self.has("states", 0.2):
             call["ends"] = "completed" if self.draws.chance(0.6) else "failed"
             if call["ends"] == "failed":
                 call["retries"] = 0
-        call["large"] = self.has("large", 0.6)
-        call["nested"] = self.has("nested", 0.2)
-        if self.has("asynchronous", 0.15):
-            call |= {"asynchronous": True, "takes": 0.0, "limit": None, "nested": False}
-        call["large_argument"] = self.has("large_arguments", 0.1)
-        if self.has("options", 0.3):
-            call["option"] = "named" if self.draws.chance(0.5) else "cached"
-        if self.has("callbacks", 0.3):
-            call["callback"] = ("counts", "calls", "asks", "asks")[self.draws.integer(0, 3)]
-        if self.has("hooks", 0.3):
-            call["hook"] = "calls" if self.draws.chance(0.5) else "counts"
-        return Call(**call)
+        return call

@@ -62,7 +62,7 @@ class Reference:
             if self._refusals(run):  # before that was known
                 states |= {"Failed", "Crashed"}
             if self._takes_what_was_lost_too_often(run):
-                states |= {"Crashed"}
+                states |= {"Crashed", "Failed"} if self._journal is None or self._journal.refusals else {"Crashed"}
             return Right(states, 0, 0)
         right = self._undisturbed(run)
         losses, refusals = self._losses(run), self._refusals(run)
@@ -74,8 +74,8 @@ class Reference:
                 right.states.add("Completed")
             if refusals or (losses > self._max_losses and run.call.fails):  # they have used up its retries
                 right.states |= {"Failed", "Crashed"}
-        if self.is_lost(run):
-            right.states |= {"Crashed"}
+        if self.is_lost(run):  # or what was to make a value again was refused
+            right.states |= {"Crashed", "Failed"} if self._journal is None or self._journal.refusals else {"Crashed"}
             right.least = 0
         if cancelled:
             right.states.add("Cancelled")

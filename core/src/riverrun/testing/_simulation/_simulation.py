@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from riverrun.testing._simulation._cluster import Plan, Simulated
-from riverrun.testing._simulation._world import Violation, World, here
+from riverrun.testing._simulation._world import Violation, World, end_idle_threads, here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from riverrun.abc import TaskRunner
     from riverrun import TaskFuture
+    from riverrun.abc import TaskRunner
 
 
 class Simulation:
@@ -110,6 +110,8 @@ def simulated(seed: int = 0, *, contract: str = "remote", **options: Any) -> Ite
             yield world.simulation
     except Violation:
         pass
+    finally:
+        end_idle_threads()
     if world.violations:
-        lines = "\n".join(world.violations + ["", "what happened last:", *list(world.history)[-30:]])
+        lines = "\n".join([*world.violations, "", "what happened last:", *list(world.history)[-30:]])
         raise AssertionError(f"seed {seed}: {lines}")

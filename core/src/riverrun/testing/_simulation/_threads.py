@@ -182,10 +182,10 @@ class Event:
 class Thread:
     """A thread of the world."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - as in `threading`
         self,
         world: World,
-        group: None = None,  # noqa: ARG002 - as in `threading`
+        group: None = None,  # noqa: ARG002
         target: Callable[..., object] | None = None,
         name: str | None = None,
         args: tuple[Any, ...] = (),

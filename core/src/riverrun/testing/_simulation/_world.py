@@ -29,22 +29,25 @@ if TYPE_CHECKING:
 EPOCH: Final = 1_700_000_000.0
 MAX_STEPS: Final = 20_000
 """After so many hand-overs in one program something goes round in circles."""
+STUCK_AFTER: Final = 20.0
+"""Seconds of real time in which something must happen."""
 MAX_SECONDS: Final = 3600.0
 """By then every program must have ended, in the time of the simulation."""
 
 
-class Violation(BaseException):  # noqa: N818 - it is no error of the simulation
+class Violation(BaseException):
     """Something happened that must not. It is no `Exception`, so that the engine does not make a state of it."""
 
 
 class Fiber:
     """A simulated thread that waits for its turn."""
 
-    __slots__ = ("attempt", "baton", "ident", "job", "name", "outcome", "until")
+    __slots__ = ("attempt", "baton", "ident", "job", "name", "outcome", "thread", "until")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.ident = threading.get_ident()
+        self.thread = threading.current_thread()
         self.baton = threading.Lock()
         self.baton.acquire()
         self.job: tuple[World, Callable[[], object]] | None = None
@@ -63,15 +66,26 @@ def _thread_that_runs(name: str) -> Fiber:
         fiber.name = name
         return fiber
     fiber = Fiber(name)
-    threading.Thread(target=_serve, args=(fiber,), name="riverrun-simulated", daemon=True).start()
+    fiber.thread = threading.Thread(target=_serve, args=(fiber,), name="riverrun-simulated", daemon=True)
+    fiber.thread.start()
     return fiber
+
+
+def end_idle_threads() -> None:
+    """End the threads that are kept for worlds to come."""
+    while _idle:
+        fiber = _idle.pop()
+        fiber.job = None
+        fiber.baton.release()
+        fiber.thread.join()
 
 
 def _serve(fiber: Fiber) -> None:
     fiber.ident = threading.get_ident()
     while True:
         fiber.baton.acquire()
-        assert fiber.job is not None
+        if fiber.job is None:
+            return
         world, job = fiber.job
         fiber.job = None
         world.live(fiber, job)
@@ -193,10 +207,22 @@ class World:
                 following = _thread_that_runs(name)
                 following.job = self, job
             self._hand_over(following)
-            me.baton.acquire()
+            self._wait_for_turn(me)
         if self.failed is not None and attempt is not None:
             raise self.failed
         return me.outcome
+
+    def _wait_for_turn(self, me: Fiber) -> None:
+        if me is not self._main:
+            me.baton.acquire()
+            return
+        steps = -1
+        while not me.baton.acquire(timeout=STUCK_AFTER):
+            if self.steps == steps:  # it waits for something real, a lock perhaps that a sleeping thread has
+                msg = f"thread `{self._running.name}` is stuck outside of the simulation: {_stack_of(self._running)}"
+                self.violate(msg, fatal=True)
+                raise Violation(msg)
+            steps = self.steps
 
     def _hand_over(self, fiber: Fiber) -> None:
         self._running = fiber
