@@ -159,6 +159,10 @@ class Guests:
         """Give what is known about a worker."""
         return self._known.get(address) or Joined(address)
 
+    def has(self, address: str) -> bool:
+        """Say whether a worker is there, as far as is known."""
+        return address in self._offers
+
     def offers(self) -> Iterator[Offer]:
         """Give what the workers have that are there."""
         return iter(list(self._offers.values()))
