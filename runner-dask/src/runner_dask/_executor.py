@@ -25,6 +25,7 @@ from runner_dask._handshake import Guests
 from runner_dask._lost import Losses
 from runner_dask._open import OpenCalls
 from runner_dask._sending import Sender, Sending, Value
+from runner_dask._stall import Stall
 from runner_dask._withdrawal import withdraw
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class DaskTaskExecutor:
         self._guests = Guests(runner, opened)
         self._sender = Sender(self.client, self.topic, self._open, self._look_for_dropped)
         self._losses = Losses(self.client, opened.cluster, self._guests, self._open, self._look_for_dropped)
+        self._stall = Stall(runner.stall_after, self.client.scheduler.address, self._guests, self._open)
         self._listener = threading.Thread(target=self._listen, name="riverrun-dask-listener", daemon=True)
 
     def begin(self) -> None:
@@ -208,6 +210,7 @@ class DaskTaskExecutor:
     def _look_around(self) -> None:
         """Look for what nobody tells."""
         self._check_connection()
+        self._stall.look()
         self._losses.look_for_forgotten()
 
     def _look_for_dropped(self) -> None:
@@ -231,6 +234,7 @@ class DaskTaskExecutor:
                 sending.report.logged(pickle.loads(event["body"]), event["worker"])  # noqa: S301
         elif kind == "joined":
             self._guests.joined(event)
+            self._stall.look()
         else:
             self._losses.take(event)
 
