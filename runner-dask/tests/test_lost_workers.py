@@ -10,13 +10,16 @@ import time
 from collections import Counter
 from concurrent.futures import CancelledError
 from pathlib import Path
+from types import SimpleNamespace
 
 import distributed
 import pytest
 from riverrun import flow, task
+from riverrun.abc import current_executor
 from riverrun.exceptions import WorkerLost
 from riverrun.task_runners import DaskTaskRunner
 from runner_dask._fetching import fetched
+from runner_dask._stall import Stall
 
 LIMIT = 100
 TWO = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
@@ -479,6 +482,115 @@ def test_a_value_is_not_waited_for_that_is_lost_while_it_is_fetched(on_shared, m
             future.result()
 
     lost()
+
+
+def test_a_cluster_without_workers_is_told_of_and_goes_on_when_one_comes(dask_cluster, holding, caplog, wait_until):
+    caplog.set_level("INFO")
+    hold, held = holding
+    address = dask_cluster.address
+
+    @task
+    def waiting():
+        hold()
+        return 1
+
+    def said(text):
+        return [record for record in caplog.records if text in record.getMessage()]
+
+    @flow(task_runner=DaskTaskRunner(address=address, stall_after=0.1))
+    def stalled():
+        future = waiting()
+        kill(held())
+        wait_until(lambda: said("has had no worker for 0.1 s"), "it is told")
+        dask_cluster.start_worker()
+        assert future.result(LIMIT) == 1
+
+    stalled()
+    (warning,) = said("has had no worker")
+    assert warning.levelname == "WARNING"
+    assert warning.getMessage() == (
+        f"The Dask cluster at {address} has had no worker for 0.1 s, and 1 task run waits: the flow goes on when one "
+        f"comes. Start one (`dask worker {address}`), or look at why there is none (in the logs of the workers, or of "
+        "what starts them)."
+    )
+    (news,) = said("has a worker again")
+    assert news.levelname == "INFO"
+
+
+def test_each_time_without_workers_is_told_once(caplog):
+    caplog.set_level("INFO")
+    workers = []
+    stall = Stall(1e-9, "tcp://127.0.0.1:1", SimpleNamespace(offers=lambda: list(workers)), ["one", "two"])
+    for there in ([], [], [], ["here"], ["here"], [], []):
+        workers[:] = there
+        stall.look()
+    texts = [record.getMessage().partition(": the flow")[0] for record in caplog.records]
+    assert texts == [
+        "The Dask cluster at tcp://127.0.0.1:1 has had no worker for 1e-09 s, and 2 task runs wait",
+        "The Dask cluster at tcp://127.0.0.1:1 has a worker again.",
+        "The Dask cluster at tcp://127.0.0.1:1 has had no worker for 1e-09 s, and 2 task runs wait",
+    ]
+
+
+def test_a_cluster_whose_last_worker_was_idle_when_it_died_is_told_of(dask_cluster, caplog, wait_until):
+    @task
+    def process():
+        return os.getpid()
+
+    def said(text):
+        return [warning for warning in warnings(caplog) if text in warning]
+
+    @flow(task_runner=DaskTaskRunner(address=dask_cluster.address, stall_after=0.1))
+    def stalled():
+        first = process().result(LIMIT)
+        kill(first)
+        wait_until(lambda: not current_workers(), "the flow run knows")
+        future = process()
+        wait_until(lambda: said("1 task run waits"), "it is told")
+        dask_cluster.start_worker()
+        assert future.result(LIMIT) != first
+
+    stalled()
+
+
+def current_workers():
+    return list(current_executor()._guests.offers())
+
+
+DIES = """
+import os
+from pathlib import Path
+
+def dask_setup(worker):
+    def die(*args, **kwargs):
+        Path(FILE).touch()
+        os._exit(9)
+
+    if not Path(FILE).exists():
+        worker.handlers["plugin-add"] = die
+"""
+"""What a worker preloads that dies, once, when the flow run that starts asks it who it is."""
+
+
+@pytest.mark.parametrize("others", [1, 0])
+def test_a_worker_that_dies_while_a_flow_run_starts_is_not_missed(dask_scheduler, tmp_path, others):
+    preload = tmp_path / "dies.py"
+    preload.write_text(DIES.replace("FILE", repr(str(tmp_path / "died"))))
+    dask_scheduler.start_worker("--nanny", "--preload", str(preload))
+    for _ in range(others):
+        dask_scheduler.start_worker()
+    dask_scheduler.wait_for_workers(1 + others)
+
+    @task
+    def double(number):
+        return 2 * number
+
+    @flow(task_runner=DaskTaskRunner(address=dask_scheduler.address, start_timeout=LIMIT))
+    def started():
+        return double.map(range(4)).result()
+
+    assert started() == [0, 2, 4, 6]
+    assert (tmp_path / "died").exists()
 
 
 def test_a_value_that_was_lost_before_it_was_sent_is_not_there():

@@ -40,6 +40,7 @@ OPTIONS = {
     "start_timeout": 5.0,
     "ship": ["some_module"],
     "max_worker_losses": 5,
+    "stall_after": 5.0,
 }
 each_option = pytest.mark.parametrize("option", OPTIONS)
 
@@ -172,6 +173,8 @@ def test_what_the_runner_says_to_the_client_itself_is_refused(keyword, instead):
         ({"start_timeout": 0}, "start_timeout is a number of seconds above 0, not 0.0."),
         ({"start_timeout": float("inf")}, "start_timeout is a number of seconds above 0, not inf."),
         ({"start_timeout": float("nan")}, "start_timeout is a number of seconds above 0, not nan."),
+        ({"stall_after": 0}, "stall_after is a number of seconds above 0, not 0.0."),
+        ({"stall_after": float("nan")}, "stall_after is a number of seconds above 0, not nan."),
         ({"address": ""}, "address is empty. Leave it out for a temporary cluster."),
         ({"max_worker_losses": -1}, "max_worker_losses must be 0 or more, not -1."),
         ({"cluster_class": 5}, "cluster_class is a class, a function, or the dotted path of one"),

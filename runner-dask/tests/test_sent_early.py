@@ -256,3 +256,33 @@ def test_a_long_chain_of_retries_and_losses_side_by_side(on_two, noting):
     assert values == list(range(60))
     assert counts() == {str(number): count for number, count in enumerate(attempts(futures))}
     assert all(attempts(futures)[number] >= 2 for number in range(60) if number % 5 == 1 or number % 20 == 7)
+
+
+@pytest.mark.parametrize("size", [1, 200_000])
+@pytest.mark.parametrize("max_worker_losses", [0, 1])
+def test_a_run_that_kills_its_worker_where_its_upstream_ran_is_the_one_that_is_lost(
+    on_two, noting, size, max_worker_losses
+):
+    note, counts = noting
+
+    @task
+    def first():
+        note("first")
+        return b"x" * size
+
+    @task
+    def killer(value):
+        note("killer")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return value
+
+    @flow(task_runner=on_two(max_worker_losses=max_worker_losses))
+    def killed():
+        futures = chain(killer, first(), 1)
+        return Seen(futures, [future.wait(LIMIT) for future in futures])
+
+    futures, states = killed()
+    assert [state.name for state in states] == ["Completed", "Crashed"]
+    assert "was killed by SIGKILL" in states[1].message
+    assert counts()["killer"] == 1 + max_worker_losses
+    assert [counts()["first"], counts()["killer"]] == attempts(futures)

@@ -268,6 +268,7 @@ def test_a_value_for_which_ray_has_no_place_is_told_as_that_and_not_made_again(o
 def test_a_call_whose_value_has_no_place_is_crashed_for_good(on_worker):
     from ray.exceptions import OutOfDiskError, RayTaskError
     from runner_ray._lost import Losses
+    from runner_ray._open import OpenCalls
     from runner_ray._sending import Sending, Value
 
     told = []
@@ -281,7 +282,9 @@ def test_a_call_whose_value_has_no_place_is_crashed_for_good(on_worker):
     sending = Sending("key", "big-0", Value("key"), upstreams=(), report=Report(), needs={})
     cause = OutOfDiskError("no place")
     error = RayTaskError("big", "traceback", cause) if on_worker else cause
-    Losses(None, {"key": sending}).take(sending, error)
+    calls = OpenCalls()
+    calls.add(sending)
+    Losses(None, calls).take(sending, error)
     ((error, options),) = told
     assert type(error) is CrashedRun
     assert options["final"] is True

@@ -72,6 +72,7 @@ def test_an_address_and_what_only_an_instance_can_have(keyword):
 
 def test_numbers():
     assert refused(start_timeout=0) == "RayTaskRunner: start_timeout is a number of seconds above 0, not 0.0."
+    assert refused(stall_after=0) == "RayTaskRunner: stall_after is a number of seconds above 0, not 0.0."
     assert refused(max_worker_losses=-1) == "RayTaskRunner: max_worker_losses must be 0 or more, not -1."
 
 

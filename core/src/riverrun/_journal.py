@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX = "riverrun-journal-"
+LATELY = 100  # calls that have ended, and that are kept when a file is rewritten
 LINES = 20  # of one call that are kept for sure
 WIDTH = 2000  # characters of a line
 LIMIT = 1 << 20  # bytes, above which a file is rewritten when nothing runs; at 8 times that, in any case
@@ -40,6 +41,7 @@ class JournalFile:
         self._lock = threading.Lock()
         self._size = self._peak = 0
         self._lines: dict[str, deque[str]] = {}  # of the calls that run
+        self._ended: deque[str] = deque(maxlen=LATELY)  # the calls that have ended last: their end may not be told yet
         self._busy = threading.Event()
         self._is_open = True
         self.peak()
@@ -56,6 +58,7 @@ class JournalFile:
         """A call has ended."""
         with self._lock:
             self._lines.pop(key, None)
+            self._ended.append(key)
             self._write("e", key)
             if not self._lines:
                 self._busy.clear()
@@ -106,6 +109,7 @@ class JournalFile:
     def _rewrite(self) -> None:
         """Keep of a file that has grown only what a reader may ask for."""
         rows = [_row("p", str(self._peak))]
+        rows += [_row(kind, key) for key in self._ended for kind in ("b", "e")]
         for key, kept in self._lines.items():
             rows += [_row("b", key), *(_row("l", key, text) for text in kept)]
         with contextlib.suppress(OSError):
@@ -140,9 +144,18 @@ def sweep(folder: str) -> None:
                 try:
                     os.kill(int(pid), 0)
                 except ProcessLookupError:
-                    os.unlink(entry.path)
+                    _sweep_away(entry)
                 except OSError:
                     pass  # it is alive, and another user's
+
+
+def _sweep_away(entry: os.DirEntry[str]) -> None:
+    """Remove the journal of a process that was seen dead before; its last line may be much older than its end."""
+    if entry.stat().st_mode & 0o200:
+        os.chmod(entry.path, 0o400)  # which says that it was
+        os.utime(entry.path)
+    else:
+        os.unlink(entry.path)
 
 
 # The client's side.

@@ -45,7 +45,7 @@ def connected(runner: DaskTaskRunner, cluster: Any, deadline: Deadline, *, house
     client = _connect(runner, cluster, deadline)
     try:
         if waits:
-            _wait_for_worker(client, deadline)
+            wait_for_worker(client, deadline)
         _say_dashboard(client, house, deadline)
         with performance_reported(runner.performance_report_path, client, local=house is not None):
             yield client
@@ -124,8 +124,12 @@ def _reason(error: BaseException) -> str:
     return "; ".join(text.rstrip(".") for text in texts)
 
 
-def _wait_for_worker(client: Any, deadline: Deadline) -> None:
+def wait_for_worker(client: Any, deadline: Deadline) -> None:
     """Wait until a worker is there.
+
+    Args:
+        client: of the cluster.
+        deadline: until when.
 
     Raises:
         TaskRunnerStartError: there is none by then.

@@ -23,7 +23,9 @@ from riverrun.exceptions import CrashedRun, TaskSerializationError, WorkerLost
 from runner_dask._annotations import Offer, wanted
 from runner_dask._handshake import Guests
 from runner_dask._lost import Losses
+from runner_dask._open import OpenCalls
 from runner_dask._sending import Sender, Sending, Value
+from runner_dask._stall import Stall
 from runner_dask._withdrawal import withdraw
 
 if TYPE_CHECKING:
@@ -59,18 +61,21 @@ def executor(runner: DaskTaskRunner, opened: Opened) -> Iterator[DaskTaskExecuto
 class DaskTaskExecutor:
     """Runs the calls of one flow run on a Dask cluster (`riverrun.abc.RemoteTaskExecutor`)."""
 
+    cancel_is_exact = True
+    """A call that `cancel` does not withdraw has begun, or has ended: news of it has come, or will come."""
+
     def __init__(self, runner: DaskTaskRunner, opened: Opened) -> None:
         self.max_worker_losses = runner.max_worker_losses
         self.client = opened.client
         self.topic = f"riverrun-{self.client.id}"
         self._opened = opened
         self._events: SimpleQueue[Any] = SimpleQueue()
-        self._open: dict[str, Sending] = {}
-        """The calls that have not ended, by key."""
+        self._open = OpenCalls()
         self._disconnected: str | None = None
         self._guests = Guests(runner, opened)
-        self._sender = Sender(self.client, self.topic)
-        self._losses = Losses(self.client, opened.cluster, self._guests, self._open)
+        self._sender = Sender(self.client, self.topic, self._open, self._look_for_dropped)
+        self._losses = Losses(self.client, opened.cluster, self._guests, self._open, self._look_for_dropped)
+        self._stall = Stall(runner.stall_after, self.client.scheduler.address, self._guests, self._open)
         self._listener = threading.Thread(target=self._listen, name="riverrun-dask-listener", daemon=True)
 
     def begin(self) -> None:
@@ -98,23 +103,28 @@ class DaskTaskExecutor:
 
     def send(self, call: TaskCall, report: TaskReport, /) -> Value:
         """Send a call to a worker; give the handle of its value."""
-        if self._disconnected is not None:
-            raise CrashedRun(f"Task run {call.name!r} was not sent: {self._disconnected}")
+        self._refuse_disconnected(call.name)
         asked = wanted(call, self._offers(), may_grow=self._opened.adaptive)
         if asked.retries:
             report.retries(asked.retries)
-        value = Value(call.key, forget=self._forget)
+        value = Value(call.key, forget=self._open.forget)
         upstreams, call.upstreams = call.upstreams, ()
         payload = pickle.dumps(call, protocol=5)
         call.upstreams = upstreams
         sending = Sending(value, call.name, payload, upstreams=upstreams, annotations=asked.annotations, report=report)
-        self._open[call.key] = sending
-        self._sender.put(sending)
+        self._open.add(sending)
+        try:
+            self._refuse_disconnected(call.name)  # the listener looks at what is open once
+        except CrashedRun:
+            if self._open.take(sending):
+                raise
+        else:
+            self._sender.put(sending)
         return value
 
-    def _forget(self, key: str) -> None:
-        """Nobody has the handle of a call any more: it was sent early, and its upstream has ended without a value."""
-        self._open.pop(key, None)
+    def _refuse_disconnected(self, name: str) -> None:
+        if self._disconnected is not None:
+            raise CrashedRun(f"Task run {name!r} was not sent: {self._disconnected}")
 
     def _offers(self) -> Iterator[Offer]:
         return self._guests.offers()
@@ -155,45 +165,65 @@ class DaskTaskExecutor:
 
     def cancel_together(self, handles: list[Any], /) -> list[Any]:
         """Withdraw many calls at once; give the handles of those of which it is certain that they have not begun."""
-        withdrawn, asked = [], {}
+        withdrawn: list[tuple[Value, Sending]] = []
+        asked: dict[str, tuple[Value, Sending]] = {}
         for handle in handles:
             sending = self._open.get(handle.key)
-            if sending is None or sending.begun or self._disconnected is not None:
+            if sending is None or sending.begun:
                 continue
-            if self._sender.take_back(sending):
-                withdrawn.append(handle)
+            if self._sender.take_out(sending):
+                withdrawn.append((handle, sending))
             else:
-                asked[handle.key] = handle
-        withdrawn += [asked[key] for key in withdraw(self.client, list(asked))]
-        for handle in withdrawn:
-            self._open.pop(handle.key, None)
-            handle.future = None
-        return withdrawn
+                asked[handle.key] = handle, sending
+        certain = withdraw(self.client, [*asked], self._losses.never_began)
+        for key, (handle, sending) in asked.items():
+            if key in certain:
+                withdrawn.append((handle, sending))
+            else:
+                sending.begun = True  # whatever is found out later: it was not withdrawn
+        return [handle for handle, sending in withdrawn if self._is_withdrawn(handle, sending)]
+
+    def _is_withdrawn(self, handle: Value, sending: Sending) -> bool:
+        if not self._open.take(sending):
+            return False  # it was told as lost just now
+        handle.lost, handle.future = True, None
+        return True
 
     # -- what the cluster tells
 
     def _listen(self) -> None:
-        while True:
+        while (event := self._next_event()) is not None:
             try:
-                event = self._events.get(timeout=BEAT)
-            except Empty:
-                self._check_connection()
-                self._losses.look_for_forgotten()
-                continue
-            if event is None:
-                return
-            try:
-                self._take(event[1])
-            except Exception:
-                logger.exception("An event of the Dask cluster could not be taken: %r", event)
+                if event:
+                    self._take(event[1])
+                else:
+                    self._look_around()
+            except Exception:  # whatever it is, this thread is all that the flow run hears with
+                logger.exception("News of the Dask cluster could not be taken: %r", event)
+
+    def _next_event(self) -> Any:
+        try:
+            return self._events.get(timeout=BEAT)
+        except Empty:
+            return ()
+
+    def _look_around(self) -> None:
+        """Look for what nobody tells."""
+        self._check_connection()
+        self._stall.look()
+        self._losses.look_for_forgotten()
+
+    def _look_for_dropped(self) -> None:
+        """Have the listener look for calls that Dask has cancelled, when it has taken what was told by now."""
+        # News and cancellations come by one stream, and are taken in order on the client's event loop.
+        self.client.loop.add_callback(self._events.put, (0.0, {"op": "unread"}))
 
     def _take(self, event: dict[str, Any]) -> None:
         kind = event["op"]
         sending = self._open.get(event.get("key", ""))
         if kind == "ended":
             if sending is not None:
-                del self._open[sending.key]
-                sending.report.ended(pickle.loads(event["body"]), sending.value)  # noqa: S301 - from a worker of ours
+                self._ended(sending, event["body"])
         elif kind == "begun":
             if sending is not None:
                 sending.begun = True
@@ -204,8 +234,19 @@ class DaskTaskExecutor:
                 sending.report.logged(pickle.loads(event["body"]), event["worker"])  # noqa: S301
         elif kind == "joined":
             self._guests.joined(event)
+            self._stall.look()
         else:
             self._losses.take(event)
+
+    def _ended(self, sending: Sending, body: bytes) -> None:
+        try:
+            outcome = pickle.loads(body)  # noqa: S301 - from a worker of ours
+        except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises; the run has to be told
+            text = f"Task run {sending.name!r}: what its worker sent cannot be read: {error!r}"
+            self._open.lose(sending, CrashedRun(text), final=True)
+            return
+        if self._open.take(sending):
+            sending.report.ended(outcome, sending.value)
 
     def _check_connection(self) -> None:
         """Notice that the scheduler is gone: Dask itself would go on trying."""
@@ -214,8 +255,6 @@ class DaskTaskExecutor:
             return
         address = getattr(self.client.scheduler, "address", "?")
         self._disconnected = f"lost connection to scheduler {address}"
-        for key in list(self._open):
-            sending = self._open.pop(key, None)
-            if sending is not None:
-                text = f"Task run {sending.name!r} crashed: {self._disconnected}."
-                sending.report.lost(CrashedRun(text), final=True)
+        for sending in self._open.all():
+            text = f"Task run {sending.name!r} crashed: {self._disconnected}."
+            self._open.lose(sending, CrashedRun(text), final=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun.exceptions import TaskRunnerStartError
@@ -16,6 +17,8 @@ from runner_dask._losses import Joined
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from riverrun.workers import Deadline
+
     from runner_dask._clusters import Opened
     from runner_dask._runner import DaskTaskRunner
 
@@ -23,6 +26,8 @@ logger = logging.getLogger("riverrun.task_runners.dask")
 
 ANSWERS: Final = 5.0
 """Seconds that the workers have at least to answer, also where all of `start_timeout` was taken by the way to them."""
+AGAIN: Final = 0.05
+"""Seconds until workers are asked again after one of them has died: by then the scheduler may know."""
 INTRODUCTION: Final = 5.0
 """Seconds that workers may take to introduce themselves, once their plugin is there."""
 
@@ -65,7 +70,7 @@ class Guests:
                 self._check_pythons()
                 self._check_scheduler()
             self._client.register_plugin(Watch(self._client.id))
-            return self._client.register_plugin(Presence(self._client.id, parcels))
+            return self._introduced(Presence(self._client.id, parcels), deadline)
 
         deadline = self._opened.deadline
         try:  # Dask waits for ever for a worker that is stopped, or whose machine is
@@ -73,13 +78,31 @@ class Guests:
         except workers.Overdue:
             raise TaskRunnerStartError(no_answer(self._client, set(self._known), deadline)) from None
         with self._changed:
-            self._changed.wait_for(lambda: len(self._known) >= len(there or ()), INTRODUCTION)
+            self._changed.wait_for(lambda: self._known.keys() >= (there or {}).keys(), INTRODUCTION)
             errors, environments = dict(self._errors), dict(self._environments)
             self._is_open = True
         for worker, error in errors.items():
             raise TaskRunnerStartError(_unable(f"worker {worker}", error))
         if not self._opened.temporary:
             self._compare(environments)
+
+    def _introduced(self, presence: Any, deadline: Deadline) -> Any:
+        """Put the plugin on all workers. One that dies as it is asked is none any more: the others are asked again."""
+        from runner_dask._connections import wait_for_worker
+
+        while True:
+            if not self._opened.adaptive:
+                wait_for_worker(self._client, deadline)
+            try:
+                return self._client.register_plugin(presence)
+            except OSError as error:  # a connection broke
+                if not deadline.left:
+                    raise TaskRunnerStartError(
+                        f"The Dask cluster at {self._client.scheduler.address} lost a worker while the flow run "
+                        f"started ({error}), and its others did not answer within {deadline.seconds:g} s. Try again, "
+                        "or allow more time with start_timeout=SECONDS."
+                    ) from error
+            time.sleep(AGAIN)
 
     def _check_pythons(self) -> None:
         """Compare the versions of Python before anything is sent: a process with another one may not survive that."""
@@ -158,6 +181,10 @@ class Guests:
     def known(self, address: str) -> Joined:
         """Give what is known about a worker."""
         return self._known.get(address) or Joined(address)
+
+    def has(self, address: str) -> bool:
+        """Say whether a worker is there, as far as is known."""
+        return address in self._offers
 
     def offers(self) -> Iterator[Offer]:
         """Give what the workers have that are there."""

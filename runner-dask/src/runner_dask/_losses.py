@@ -10,6 +10,7 @@ import re
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from riverrun.workers import read_journal
@@ -25,6 +26,7 @@ __all__ = ["Joined", "Loss", "explain", "size"]
 
 LIMIT = 2.0  # seconds for one explanation, at most
 GRACE = 0.6  # of which: until the nanny has noticed the end of its process
+ENDED = frozenset({"zombie", "dead"})  # what psutil says of processes that run no more
 
 
 def explain(client: Any, cluster: Any, worker: Joined, key: str) -> Loss:
@@ -45,16 +47,49 @@ def explain(client: Any, cluster: Any, worker: Joined, key: str) -> Loss:
     )
     thread.start()
     thread.join(LIMIT)
-    return found[0] if found else _with_journal(Loss(worker, key), _read(worker))
+    return found[0] if found else _seen(worker, key)
+
+
+def never_began(worker: Joined, key: str) -> bool:
+    """Say whether it is certain that a call has not begun on a worker that is gone.
+
+    Args:
+        worker: as it introduced itself.
+        key: the Dask key of the call.
+    """
+    end = time.monotonic() + GRACE
+    while (started := _seen(worker, key).started) is None and worker.pid and time.monotonic() < end:
+        time.sleep(0.02)  # its process is about to end
+    return started is False
+
+
+def _seen(worker: Joined, key: str) -> Loss:
+    """Give what its journal says of a call. What has not begun may begin as long as the process is there."""
+    is_over = _is_over(worker)  # asked before the journal is read
+    loss = _with_journal(Loss(worker, key), _read(worker))
+    return loss if is_over or loss.started else replace(loss, started=None)
+
+
+def _is_over(worker: Joined) -> bool:
+    """Say whether the process of a worker on this machine has ended."""
+    import psutil
+
+    try:
+        return bool(_is_here(worker) and psutil.Process(worker.pid).status() in ENDED)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
 
 
 def _explained(client: Any, cluster: Any, worker: Joined, key: str) -> Loss:
-    loss = _with_journal(Loss(worker, key), _read(worker))
     over_memory, peak = _memory_kill(client, worker)
     end = time.monotonic() + GRACE
     while True:
         status, ended_by, was_over = _ended(_nanny_lines(client, cluster, worker), worker.pid)
-        if status is not None or ended_by is not None or not worker.nanny or time.monotonic() > end:
+        is_known = status is not None or ended_by is not None or not worker.nanny
+        loss = _seen(worker, key)
+        if loss.started is False or (is_known and loss.started) or time.monotonic() > end:
             break
         time.sleep(0.05)
     return Loss(
@@ -70,9 +105,13 @@ def _explained(client: Any, cluster: Any, worker: Joined, key: str) -> Loss:
     )
 
 
+def _is_here(worker: Joined) -> bool:
+    return bool(worker.pid) and worker.host == socket.gethostname()
+
+
 def _read(worker: Joined) -> Journal | None:
     # Another machine may have a file of that name, too; what it says would be about somebody else.
-    if worker.host and worker.host != socket.gethostname():
+    if not _is_here(worker):
         return None
     with contextlib.suppress(Exception):
         return read_journal(worker.journal)

@@ -109,7 +109,9 @@ class Presence(ByValue, WorkerPlugin):
 
     async def _leave(self, worker: Any, running: Any) -> None:
         address = worker.address
-        worker.log_event(self.topic, {"op": "leaving", "worker": address, "running": running.leave(address)})
+        still_running = running.leave(address)
+        await asyncio.sleep(0)  # what has just ended has left its news to this loop: that is told first
+        worker.log_event(self.topic, {"op": "leaving", "worker": address, "running": still_running})
         end = asyncio.get_running_loop().time() + self.patience
         while running.running(address) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - threads
             await asyncio.sleep(0.02)

@@ -9,6 +9,7 @@ WHY = {
     "leaving": "the worker that had it left the cluster",
     "value": "the only worker with its value is gone",
     "upstream": "something that it takes was lost",
+    "refused": "its worker was leaving, or was to begin it no more",
 }
 
 

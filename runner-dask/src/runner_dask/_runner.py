@@ -39,6 +39,7 @@ class DaskTaskRunner(TaskRunner):
             flow run fails. Of an adaptive cluster that may have no worker at all, no worker is waited for.
         ship: modules and paths that are sent to the workers.
         max_worker_losses: how often a task run may be lost with its worker, and be run again, before it is Crashed.
+        stall_after: seconds for which task runs wait while the cluster has no worker, until a warning says so.
 
     Example:
         >>> from riverrun.task_runners import DaskTaskRunner
@@ -56,6 +57,7 @@ class DaskTaskRunner(TaskRunner):
     start_timeout: float = 30
     ship: Any = ()
     max_worker_losses: int = 2
+    stall_after: float = 30
 
     concurrency: ClassVar[Concurrency] = Concurrency.PARALLEL
     api_version: ClassVar[int] = 1
@@ -83,6 +85,10 @@ class DaskTaskRunner(TaskRunner):
         if not 0 < self.start_timeout < float("inf"):
             raise TaskRunnerOptionError(
                 f"DaskTaskRunner: start_timeout is a number of seconds above 0, not {self.start_timeout}."
+            )
+        if not self.stall_after > 0:
+            raise TaskRunnerOptionError(
+                f"DaskTaskRunner: stall_after is a number of seconds above 0, not {self.stall_after}."
             )
         if self.ship != ():
             from riverrun.workers import checked_ship

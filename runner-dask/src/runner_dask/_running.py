@@ -12,7 +12,8 @@ import time
 
 from riverrun.workers import JOURNAL_PREFIX, JournalFile, sweep_journals
 
-REMEMBERED = 10_000  # keys of calls that have begun, or must not begin
+REMEMBERED = 10_000  # keys of calls that have begun
+BARRED = 100_000  # keys of calls that must not begin: Dask takes them away soon after
 _lock = threading.Lock()
 _running: dict[str, str] = {}  # the worker's address, by key
 _leaving: set[str] = set()  # addresses of workers that begin nothing any more
@@ -40,7 +41,7 @@ def begin(key: str, worker: str = "") -> bool:
         _running[key] = worker
         _begun[key] = None
         if len(_begun) > 2 * REMEMBERED:
-            _keep_few(_begun)
+            _keep_few(_begun, REMEMBERED)
         file = _file
     if file is not None:
         file.begin(key)
@@ -60,12 +61,12 @@ def withdraw(key: str) -> bool:
         if key in _running or key in _begun:
             return False
         _withdrawn[key] = None
-        _keep_few(_withdrawn)
+        _keep_few(_withdrawn, BARRED)
         return True
 
 
-def _keep_few(keys: dict[str, None]) -> None:
-    while len(keys) > REMEMBERED:
+def _keep_few(keys: dict[str, None], number: int) -> None:
+    while len(keys) > number:
         del keys[next(iter(keys))]
 
 
@@ -73,7 +74,8 @@ def end(key: str) -> None:
     """Note that a call has ended, and that the client was told how: a worker that leaves waits for this."""
     if (file := _file) is not None:
         file.end(key)
-    _running.pop(key, None)
+    with _lock:  # others look at all of them
+        _running.pop(key, None)
 
 
 def line(key: str, text: str) -> None:

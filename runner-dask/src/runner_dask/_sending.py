@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 import weakref
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from riverrun.abc import TaskReport
+
+    from runner_dask._open import OpenCalls
+
+logger = logging.getLogger("riverrun.task_runners.dask")
 
 MOST = 250
 """How many calls go in one graph: the first of them are to run before the last are sent."""
@@ -76,8 +81,10 @@ class Sending:
         "_value",
         "annotations",
         "begun",
+        "in_question",
+        "is_taken",
         "key",
-        "leaving",
+        "left_to",
         "name",
         "payload",
         "report",
@@ -104,8 +111,13 @@ class Sending:
         self.annotations = annotations
         self.report = report
         self.begun = False
-        self.leaving = ""
-        """The address of the worker that had it, if that leaves the cluster."""
+        """Whether it has begun, or counts so."""
+        self.is_taken = False
+        """Whether it is not in the outbox any more: it is being submitted, or it was withdrawn."""
+        self.left_to = ""
+        """The address of a worker that is to tell its end, because Dask is not: it leaves the cluster, say."""
+        self.in_question = False
+        """Whether it is being found out what has become of it."""
 
     @property
     def value(self) -> Value | None:
@@ -119,11 +131,17 @@ class Sender:
     Args:
         client: the flow run's.
         topic: where it listens.
+        sendings: the calls that have not ended.
+        dropped: called after Dask has cancelled calls that were submitted just now.
     """
 
-    def __init__(self, client: Any, topic: str) -> None:
+    def __init__(self, client: Any, topic: str, sendings: OpenCalls, dropped: Callable[[], object]) -> None:
         self._client = client
         self._topic = topic
+        self._open = sendings
+        self._dropped = dropped
+        self._lock = threading.Lock()
+        """Held while a call leaves the outbox, one way or the other."""
         self._outbox: deque[Sending] = deque()
         self._stopped = False
         self._something = threading.Event()
@@ -146,13 +164,12 @@ class Sender:
         if not self._something.is_set():
             self._something.set()
 
-    def take_back(self, sending: Sending) -> bool:
-        """Say whether a call was not sent yet; then it will not be."""
-        try:
-            self._outbox.remove(sending)
-        except ValueError:
-            return False
-        return True
+    def take_out(self, sending: Sending) -> bool:
+        """Take a call out of the outbox: to submit it, or to withdraw it. True for the first who does."""
+        with self._lock:
+            was_there = not sending.is_taken
+            sending.is_taken = True
+        return was_there
 
     def _send_all(self) -> None:
         while True:
@@ -160,7 +177,10 @@ class Sender:
             self._something.clear()  # before the look, so that what comes later is seen the next time
             while batch := self._gathered():
                 for group in _alike(batch):
-                    self._submit(group)
+                    try:
+                        self._submit(group)
+                    except Exception:
+                        logger.exception("Calls could not be sent to the Dask cluster.")
             if self._stopped:
                 return
 
@@ -179,8 +199,10 @@ class Sender:
 
         sound = []
         for sending in group:
+            if not self.take_out(sending):
+                continue  # it was withdrawn
             if any(upstream.lost for upstream in sending.upstreams):
-                sending.report.lost(WorkerLost("An upstream's value was lost."), begun=False)
+                self._open.lose(sending, WorkerLost("An upstream's value was lost."), begun=False)
             else:
                 sound.append(sending)
         if not sound:
@@ -189,17 +211,22 @@ class Sender:
             with dask.annotate(**sound[0].annotations):
                 futures = self._dependent(sound) if sound[0].upstreams else self._independent(sound)
         except Exception as error:  # noqa: BLE001 - the client is closed, or an annotation is impossible
-            for sending in group:
+            for sending in sound:
                 failure = CrashedRun(f"Task run {sending.name!r} could not be sent to the Dask cluster: {error!r}")
-                sending.report.lost(failure, begun=False, final=True)
+                self._open.lose(sending, failure, begun=False, final=True)
             return
-        for sending in sound:
-            sending.payload = None
+        self._keep(sound, futures)
+
+    def _keep(self, sent: list[Sending], futures: list[Any]) -> None:
+        """Give the handles their futures."""
         by_key = {future.key: future for future in futures}
-        for sending in group:
+        for sending in sent:
+            sending.payload = None
             value, sending.until_sent = sending.until_sent, None
-            if value is not None and sending.key in by_key:
+            if value is not None:
                 value.future = by_key[sending.key]
+        if any(future.status == "cancelled" for future in futures):  # who was told of it had not seen the futures
+            self._dropped()
 
     def _independent(self, group: list[Sending]) -> list[Any]:
         from runner_dask._worker import run

@@ -9,10 +9,14 @@ dependents of lost data; Dask then forgets it, and nothing runs. The client is t
 
 Kinds: `processing` (it was given to a worker that died), `leaving` (to one that left in an orderly way), `value` (it
 had finished, and the last worker with its value is gone), `upstream` (something it takes was lost or failed, and that
-was no failed call of ours; with a worker, it may have started there), `cancelled` (somebody else cancelled it, or
-restarted the cluster), `erred` (Dask could not run it; `text` is the exception's).
+was no failed call of ours; with a worker, it may have started there, and may be running), `cancelled` (somebody else
+cancelled it, or restarted the cluster; where it was, is not known any more), `refused` (its worker has not begun it,
+and will not), `erred` (Dask could not run it; `text` is the exception's).
+`{"op": "gone", "worker": address}` says that a worker has died, and that the losses which this means were told.
 `{"op": "left", "worker": address}` says that of a worker which left in an orderly way nothing more will be heard.
 `{"op": "restarted"}` says that somebody restarted the cluster: all data that was sent to it is gone.
+`{"op": "unread"}` says that a graph was not taken, because something that one of its calls takes is gone: of the calls
+that Dask has cancelled, those of which nothing was told never came to be tasks.
 
 The scheduler may have nothing of Riverrun installed: the plugin travels with its code.
 """
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
 
 REPORTED = "Reported"
 """The name of the exception class that a call raises if it has told the client itself how it ended."""
+NOT_BEGUN = "NotBegun"
+"""That of the exception class that a call raises if it may not begin."""
+DROPPED, PLACED, LOST, TOLD = "dropped", "placed", "lost", "told"
+"""What is known of a call: no worker can begin it; a worker has it; its worker is gone; more was told already."""
 FEW = 1000  # tasks on a scheduler: so long as it has no more, looking for garbage takes it some hundredths of a second
 AFTERGLOW = 60.0  # seconds after a flow run's end in which calls that were given up may still report, to nobody
 
@@ -53,10 +61,13 @@ class Watch(ByValue, SchedulerPlugin):
         self.module = module
         self.name = self.topic = f"riverrun-{client}"
         self.keys: set[str] = set()  # tasks of ours that Dask has, and that were not reported
+        self.told: dict[str, tuple[str, str]] = {}  # of tasks that were reported: kind and worker, by key
+        self.barred: set[str] = set()  # tasks that were withdrawn, and had not arrived by then
         self.gone: dict[str, tuple[str, str]] = {}  # while a worker is removed: kind and worker, by key
         self.streams: dict[str, Any] = {}  # the scheduler's streams to the workers, by address
         self.orderly: set[str] = set()  # workers that said they are leaving
         self.canceller = ""  # the client that cancelled last
+        self.died = ""  # the worker that is being removed, if it did not say that it was leaving
         self.waits: set[asyncio.Task[None]] = set()
 
     def arguments(self) -> tuple[Any, ...]:
@@ -84,7 +95,12 @@ class Watch(ByValue, SchedulerPlugin):
             return
         for key in tasks:
             function = getattr(scheduler.tasks[key].run_spec, "func", None)
-            if str(getattr(function, "__module__", "")).startswith(self.module):
+            if not str(getattr(function, "__module__", "")).startswith(self.module):
+                continue
+            if key in self.barred:
+                self.barred.discard(key)
+                scheduler.tasks[key].has_lost_dependencies = True  # Dask forgets it, instead of scheduling it
+            else:
                 self.keys.add(key)
 
     def _wants(self, task: Any) -> bool:
@@ -138,6 +154,8 @@ class Watch(ByValue, SchedulerPlugin):
             text = details.get("exception_text") or text_of(details.get("exception"))
             if text.startswith(f"{REPORTED}("):
                 self.keys.discard(key)
+            elif text.startswith(f"{NOT_BEGUN}("):
+                self._lost(key, "refused", worker, WHY["refused"])
             else:
                 self._lost(key, "erred", worker, text)
         elif (blamed := task.exception_blame) is not None and not self._is_ours(blamed):
@@ -156,10 +174,48 @@ class Watch(ByValue, SchedulerPlugin):
 
     def _lost(self, key: str, kind: str, worker: str = "", text: str = "") -> None:
         self.keys.discard(key)  # each is reported once
+        self.told[key] = kind, worker
         self._tell({"op": "lost", "key": key, "kind": kind, "worker": worker, "text": text})
 
     def _tell(self, event: dict[str, Any]) -> None:
         self.scheduler.log_event(self.topic, event)
+
+    # Calls that the client withdraws.
+
+    def told_of(self, key: str) -> tuple[str, str] | None:
+        """Give what was told of a task already, for one who asks whether it can still begin.
+
+        Args:
+            key: the task's.
+
+        Returns:
+            What is known, and the address of a worker; None if nothing was told.
+        """
+        if key not in self.told:
+            return None
+        kind, worker = self.told[key]
+        if kind == "refused" or (kind == "upstream" and not worker):
+            return DROPPED, ""
+        if kind == "upstream" and worker in self.scheduler.workers:
+            return PLACED, worker
+        return (LOST, worker) if kind in {"processing", "leaving", "upstream"} else (TOLD, "")
+
+    def drop(self, keys: list[str]) -> None:
+        """See that tasks of ours are not run; of them, nothing is told.
+
+        Args:
+            keys: those of tasks that no worker can begin; some may still be on their way to the scheduler.
+        """
+        tasks = self.scheduler.tasks
+        self.keys.difference_update(keys)  # of all, before one that is dropped takes those with it that depend on it
+        self.barred.update(key for key in keys if key not in tasks and key not in self.told)
+        for key in keys:
+            task = tasks.get(key)
+            if task is None or task.state in {"memory", "erred", "forgotten"}:
+                continue
+            task.has_lost_dependencies = True  # whoever waits for its value can keep it no more
+            finish = "forgotten" if task.state == "released" else "released"
+            self.scheduler.transitions({key: finish}, f"withdraw-{key}")
 
     # What the scheduler says about itself: facts that the transitions lack.
 
@@ -173,11 +229,14 @@ class Watch(ByValue, SchedulerPlugin):
                 self._removing(msg)  # the scheduler says so before it touches the worker's tasks
         elif isinstance(msg, dict) and msg.get("action") == "cancel":
             self.canceller = topic
+        elif topic == self.client and isinstance(msg, dict) and msg.get("status") == "cancelled":
+            self._tell({"op": "unread"})  # Dask has told the client of the keys before
 
     def _removing(self, msg: dict[str, Any]) -> None:
         worker, tasks = msg["worker"], self.scheduler.tasks
         is_orderly = msg.get("expected") or worker in self.orderly
         kind = "leaving" if is_orderly else "processing"
+        self.died = "" if is_orderly else worker
         lost, sent = msg.get("lost-computed-tasks", ()), msg.get("lost-scattered-tasks", ())
         for key in {*lost, *sent}:
             for dependent in tasks[key].dependents:
@@ -211,6 +270,8 @@ class Watch(ByValue, SchedulerPlugin):
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """A worker was removed, and its tasks were dealt with."""
         self.gone.clear()
+        if self.died == worker:
+            self._tell({"op": "gone", "worker": worker})
         self.streams.pop(worker, None)
         self.orderly.discard(worker)
 
@@ -239,6 +300,7 @@ class Watch(ByValue, SchedulerPlugin):
         for wait in self.waits:
             wait.cancel()
         self.keys = set()  # a set that was large stays so, and the call below keeps this object for a minute
+        self.told, self.barred = {}, set()
         self._drop_topics()
         # Dask remembers what the last 100,000 keys begin with, and so these keys, ours among them. It is only a memory.
         if (clear := getattr(key_split, "cache_clear", None)) is not None:

@@ -36,6 +36,10 @@ class Reported(Exception):
     """The call has no value, and has told the flow's process why: those who take its value must not run."""
 
 
+class NotBegun(Exception):
+    """The call was not to begin here any more: nothing of it was done."""
+
+
 def run(topic: str, payload: bytes, *values: Any) -> Any:
     """Run one call; give its value to Dask, and its outcome to the flow's process.
 
@@ -46,12 +50,13 @@ def run(topic: str, payload: bytes, *values: Any) -> Any:
 
     Raises:
         Reported: there is no value.
+        NotBegun: the worker is leaving, or the call was withdrawn.
     """
     worker = get_worker()
     key = str(worker.get_current_task())
     if not _running.begin(key, worker.address):
         msg = f"{key} did not begin: its worker leaves the cluster, or it was withdrawn"
-        raise Reported(msg)
+        raise NotBegun(msg)
     records = Records(key)
     running = Running(worker, topic, key, records)
     _pulse.add(running)
@@ -62,7 +67,7 @@ def run(topic: str, payload: bytes, *values: Any) -> Any:
         if outcome.kept and not worker.address.startswith("inproc:"):  # workers that are threads of one process share
             outcome.error = refused(value, call.name)
             outcome.kept = outcome.error is None
-        if outcome.kept and worker.status not in STAYING:  # Dask may move no value away from it any more
+        if outcome.kept and not _keeps(worker, key):
             import cloudpickle
 
             outcome.packed, outcome.kept = cloudpickle.dumps(value), False
@@ -76,6 +81,14 @@ def run(topic: str, payload: bytes, *values: Any) -> Any:
         msg = f"{call.name} did not complete"
         raise Reported(msg)
     return value
+
+
+def _keeps(worker: Any, key: str) -> bool:
+    """Say whether Dask is going to keep the value of a call that runs."""
+    if worker.status not in STAYING:
+        return False  # it may move no value away from it any more
+    task = worker.state.tasks.get(key)
+    return task is None or task.state != "cancelled"  # Dask has dropped it meanwhile: something that it took was lost
 
 
 class Records(list["LogRecord"]):
@@ -161,7 +174,8 @@ _pulse = _Pulse()
 def _is_news(record: logging.LogRecord) -> bool:
     """Drop what Dask logs of a call that has told all itself."""
     text = record.getMessage() if record.levelno == logging.ERROR else ""
-    return not (text.startswith("Compute Failed") and f"{Reported.__name__}(" in text)
+    is_told = any(f"{kind.__name__}(" in text for kind in (Reported, NotBegun))
+    return not (text.startswith("Compute Failed") and is_told)
 
 
 logging.getLogger("distributed.worker").addFilter(_is_news)

@@ -23,6 +23,7 @@ from runner_ray._functions import Functions
 from runner_ray._guests import Guests
 from runner_ray._loss import full, is_full
 from runner_ray._lost import Losses
+from runner_ray._open import OpenCalls
 from runner_ray._sending import Sending, Value
 from runner_ray._shared import Shared, opened
 from runner_ray._waiter import Waiter
@@ -59,20 +60,22 @@ def executor(runner: RayTaskRunner, session: Session) -> Iterator[RayTaskExecuto
 class RayTaskExecutor:
     """Runs the calls of one flow run on Ray (`riverrun.abc.RemoteTaskExecutor`)."""
 
+    cancel_is_exact = True
+    """A call that `cancel` does not withdraw has begun, or has ended: news of it has come, or will come."""
+
     def __init__(self, runner: RayTaskRunner, session: Session) -> None:
         import ray
 
         self.max_worker_losses = runner.max_worker_losses
         self._ray = ray
         self._session = session
-        self._open: dict[str, Sending] = {}
-        """The calls that have not ended, by key."""
+        self._open = OpenCalls()
         self._waiter = Waiter(self._arrived, self._open)
         self._disconnected: str | None = None
         self._guests = Guests(runner, session)
         self._functions: Functions | None = None
         self._losses = Losses(self._guests, self._open)
-        self._watch = Watch(session, self._guests, self._open, self._disconnect)
+        self._watch = Watch(session, self._guests, self._open, self._disconnect, stall_after=runner.stall_after)
 
     def begin(self) -> None:
         """Get to know the nodes of the cluster."""
@@ -88,9 +91,10 @@ class RayTaskExecutor:
         self._waiter.stop()
         if self._disconnected is None and (not self._session.temporary or len(self._session.users) > 1):
             if self._open:  # the flow was interrupted, or left something behind
-                self._end_by_force(list(self._open.values()))
+                self._end_by_force(self._open.all())
             self._guests.goodbye()
-        self._open.clear()
+        for sending in self._open.all():
+            self._open.take(sending)
         self._waiter.join()
 
     def _end_by_force(self, sendings: list[Sending]) -> None:
@@ -116,9 +120,9 @@ class RayTaskExecutor:
         call.upstreams = upstreams
         value = Value(call.key)
         sending = Sending(call.key, call.name, value, upstreams=upstreams, report=report, needs=needs)
-        self._open[call.key] = sending
+        self._open.add(sending)
         if self._disconnected is not None:  # since the check above
-            if self._open.pop(call.key, None) is None:
+            if not self._open.take(sending):
                 return value  # `_disconnect` has seen it, and told
             raise CrashedRun(f"Task run {call.name!r} was not sent: {self._disconnected}")
         assert self._functions is not None, "it has begun"  # noqa: S101 - said to type checkers
@@ -128,7 +132,8 @@ class RayTaskExecutor:
             )
             self._waiter.take(sending)
         except BaseException as error:
-            self._open.pop(call.key, None)
+            if not self._open.take(sending) and isinstance(error, Exception):
+                return value  # `_disconnect` has told
             if isinstance(error, ConnectionError):
                 raise CrashedRun(f"Task run {call.name!r} was not sent: {error}") from error
             raise
@@ -186,37 +191,39 @@ class RayTaskExecutor:
 
     def cancel_together(self, handles: list[Any], /) -> list[Any]:
         """Withdraw calls; give the handles of those of which it is certain that they have not begun."""
-        asked = []
+        withdrawn = [handle for handle in handles if handle.is_void]
+        asked: list[Sending] = []
         for handle in self._guests.not_begun(handles):  # for a call that Ray was asked to withdraw, it ignores force
             sending = self._open.get(handle.key)
-            if sending is None or self._disconnected is not None:
+            if sending is None or sending.begun or handle.outcome is None or self._disconnected is not None:
                 continue
-            sending.withdrawn = True
-            with suppress(Exception):
-                self._ray.cancel(handle.outcome, force=False, recursive=False)
-                asked.append(handle)
-        if not asked:
-            return []
-        withdrawn = []
-        waiting = self._guests.not_begun(asked)
-        with suppress(Exception):
-            self._ray.wait(
-                [each.outcome for each in waiting],
-                num_returns=len(waiting),
-                timeout=WITHDRAWN_WITHIN if waiting else 0,
-                fetch_local=False,
-            )
-        for handle in asked:
-            if self._was_withdrawn(handle):
-                withdrawn.append(handle)
-                self._open.pop(handle.key, None)
-        return withdrawn
+            self._losses.ask(sending)
+            asked.append(sending)
+        certain = self._withdrawn(asked)
+        return withdrawn + [
+            sending.value for sending in asked if self._losses.asked(sending, is_certain=sending.key in certain)
+        ]
 
-    def _was_withdrawn(self, handle: Any) -> bool:
+    def _withdrawn(self, sendings: list[Sending]) -> set[str]:
+        """Ask Ray to withdraw calls; give the keys of those that have not begun, and will not."""
+        outcomes = {sending.key: sending.value.outcome for sending in sendings}
+        outcomes = {key: outcome for key, outcome in outcomes.items() if outcome is not None}  # it has ended just now
+        try:
+            for outcome in outcomes.values():
+                self._ray.cancel(outcome, force=False, recursive=False)
+            waiting = [outcomes[value.key] for value in self._guests.not_begun([sending.value for sending in sendings])
+                       if value.key in outcomes]  # fmt: skip
+            if waiting:
+                self._ray.wait(waiting, num_returns=len(waiting), timeout=WITHDRAWN_WITHIN, fetch_local=False)
+            return self._guests.never_began([key for key, outcome in outcomes.items() if self._was_withdrawn(outcome)])
+        except Exception:  # noqa: BLE001 - the cluster goes down, say: then nothing is certain
+            return set()
+
+    def _was_withdrawn(self, outcome: Any) -> bool:
         from ray.exceptions import TaskCancelledError
 
         try:
-            self._ray.get(handle.outcome, timeout=0)
+            self._ray.get(outcome, timeout=0)
         except TaskCancelledError:
             return True
         except Exception:  # noqa: BLE001 - it runs, or has ended in another way
@@ -231,22 +238,20 @@ class RayTaskExecutor:
             return
         try:
             if type(result) is bytes:
+                outcome = pickle.loads(result)  # noqa: S301 - from a task
                 sending.value.outcome = None
-                if self._open.pop(sending.key, None) is sending:
-                    sending.report.ended(pickle.loads(result), sending.value)  # noqa: S301 - from a task
+                if self._open.take(sending):
+                    sending.report.ended(outcome, sending.value)
             else:
                 self._losses.take(sending, result)
         except Exception as error:  # noqa: BLE001 - nobody would see it here, and the run would never end
-            self._open.pop(sending.key, None)
             text = f"Task run {sending.name!r}: what Ray gave for it cannot be read: {error!r}"
-            sending.report.lost(CrashedRun(text), final=True)
+            self._open.lose(sending, CrashedRun(text), final=True)
 
     def _disconnect(self, why: str) -> None:
         """Note that the cluster is gone: nothing more will be heard of what is there."""
         self._disconnected = why
-        for sending in list(self._open.values()):
-            if self._open.pop(sending.key, None) is not None:
-                error = CrashedRun(f"Task run {sending.name!r}: {why}")
-                sending.report.lost(error, final=True)
+        for sending in self._open.all():
+            self._open.lose(sending, CrashedRun(f"Task run {sending.name!r}: {why}"), final=True)
         self._waiter.stop()
         self._waiter.join()  # the session is closed next, and nobody may wait with it by then

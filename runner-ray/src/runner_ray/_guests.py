@@ -165,17 +165,39 @@ class Guests:
         begun = _notes.begun(self._folder)
         return [value for value in values if value.key not in begun]
 
-    def witness(self, key: str) -> dict[str, Any] | None:
+    def never_began(self, keys: list[str]) -> set[str]:
+        """Give those of some calls of which it is certain that no worker has begun them, and that Ray has given up.
+
+        Args:
+            keys: the calls'.
+        """
+        if not keys:
+            return set()
+        begun: set[str] = set() if self._folder is None else _notes.started(keys, self._folder)
+        left = [key for key in keys if key not in begun]
+        others = self._others() if left else []
+        if not others:
+            return set(left if self._folder is not None else ())
+        return set(left) - self._questions.started(others, left)
+
+    def witness(self, key: str) -> tuple[dict[str, Any] | None, bool]:
         """Ask for the worker that began a call.
 
         Args:
             key: the call's.
 
         Returns:
-            What `_notes.find` gives; None if no worker has begun it, as far as can be seen.
+            What `_notes.find` gives; None if no worker has begun it, as far as can be seen. And whether all were asked.
         """
         if self._folder is not None and (seen := _notes.find(key, self._folder)) is not None:
-            return seen
+            return seen, True
+        others = self._others()
+        if not others:
+            return None, self._folder is not None
+        return self._questions.witnesses(others, key)
+
+    def _others(self) -> list[dict[str, Any]]:
+        """Give the nodes whose journals this process cannot read itself."""
         others = self._alive()
         if others and self._folder is not None:
             import ray
@@ -183,7 +205,7 @@ class Guests:
             mine = ray.get_runtime_context().get_node_id()
             here = next((node["NodeManagerAddress"] for node in others if node["NodeID"] == mine), None)
             others = [node for node in others if node["NodeManagerAddress"] != here]
-        return self._questions.witnesses(others, key) if others else None
+        return others
 
     def end_workers(self, keys: list[str]) -> None:
         """End the workers that are running some calls, on whatever nodes they are.

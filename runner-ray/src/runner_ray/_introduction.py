@@ -63,22 +63,42 @@ class Questions:
                 found[who] = Answer(error)
         return found
 
-    def witnesses(self, nodes: list[dict[str, Any]], key: str) -> dict[str, Any] | None:
+    def witnesses(self, nodes: list[dict[str, Any]], key: str) -> tuple[dict[str, Any] | None, bool]:
         """Ask nodes for the worker that began a call.
 
         Args:
             nodes: as `_head.nodes` gives them.
             key: the call's.
+
+        Returns:
+            What `_notes.find` gives on one of them; and whether all have answered.
         """
-        asked = list(self._on_each(nodes, "find", key).values())
+        answers = self._answers(nodes, "find", key)
+        return next((dict(seen) for seen in answers if seen is not None), None), len(answers) == len(nodes)
+
+    def started(self, nodes: list[dict[str, Any]], keys: list[str]) -> set[str]:
+        """Ask nodes which of some calls have begun there.
+
+        Args:
+            nodes: as `_head.nodes` gives them.
+            keys: the calls'.
+
+        Returns:
+            The keys of those that have; all of them if a node does not answer.
+        """
+        answers = self._answers(nodes, "started", keys)
+        return set().union(*answers) if len(answers) == len(nodes) else set(keys)
+
+    def _answers(self, nodes: list[dict[str, Any]], question: str, argument: Any) -> list[Any]:
+        asked = list(self._on_each(nodes, question, argument).values())
         ready, _ = self._ray.wait(asked, num_returns=len(asked), timeout=WITNESS, fetch_local=False)
+        answers = []
         for reference in ready:
             try:
-                if (seen := self._ray.get(reference, timeout=1)) is not None:
-                    return dict(seen)
+                answers.append(self._ray.get(reference, timeout=1))
             except Exception:  # noqa: BLE001, S112 - a node that cannot tell is no witness
                 continue
-        return None
+        return answers
 
     def end_workers(self, nodes: list[dict[str, Any]], keys: list[str]) -> None:
         """End the workers that are running some calls, and wait for that; not for long.
@@ -143,6 +163,13 @@ def _find(key: str) -> Any:
 
 
 @_by_value
+def _started(keys: list[str]) -> set[str]:
+    from runner_ray import _notes
+
+    return _notes.started(keys, _notes.folder())
+
+
+@_by_value
 def _end_workers(keys: list[str]) -> None:
     import os
     import signal
@@ -155,7 +182,7 @@ def _end_workers(keys: list[str]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-_QUESTIONS = {"introduce": _introduce, "find": _find, "end_workers": _end_workers}
+_QUESTIONS = {"introduce": _introduce, "find": _find, "started": _started, "end_workers": _end_workers}
 
 
 @_by_value

@@ -30,23 +30,29 @@ def full(error: Any) -> str:
     )
 
 
+JOURNAL_TELLS = frozenset({"WorkerCrashedError", "OutOfMemoryError", "TaskCancelledError"})
+"""What Ray raises where the journal of the worker outlives it."""
+
+
 class Loss:
     """A call that was lost.
 
     Args:
         error: what Ray says.
         witness: what the journal of its worker says, as `_notes.find` gives it; None if no worker has begun it.
+        is_certain: whether all were asked that may have one.
     """
 
-    def __init__(self, error: Any, witness: dict[str, Any] | None) -> None:
+    def __init__(self, error: Any, witness: dict[str, Any] | None, *, is_certain: bool = True) -> None:
         self._error = error
         self._witness = witness
+        self._is_certain = is_certain
         self._kind = type(error).__name__
 
     @property
     def begun(self) -> bool:
         """Whether the call has begun; where its node is gone, nobody knows, and it counts as begun."""
-        return self._witness is not None or self._kind != "WorkerCrashedError"
+        return self._witness is not None or not self._is_certain or self._kind not in JOURNAL_TELLS
 
     def text(self, name: str, attempt: int) -> str:
         """Say it in a sentence or two.
@@ -77,7 +83,9 @@ class Loss:
             return f"{node} is gone. What ran there is lost with it."
         if self._kind in {"LocalRayletDiedError", "OwnerDiedError"}:
             return f"its Ray node is gone ({_first_line(self._error)})."
-        if self._kind != "WorkerCrashedError":
+        if self._kind == "TaskCancelledError" and self._witness is None:
+            return "Ray has cancelled it."
+        if self._kind not in JOURNAL_TELLS:
             return f"Ray says: {self._kind}: {_first_line(self._error)}"
         if self._witness is None:
             return "its Ray worker died before the task began."

@@ -14,6 +14,7 @@ from runner_ray._loss import Loss, full, is_full
 
 if TYPE_CHECKING:
     from runner_ray._guests import Guests
+    from runner_ray._open import OpenCalls
     from runner_ray._sending import Sending
 
 logger = logging.getLogger("riverrun.task_runners.ray")
@@ -24,12 +25,14 @@ class Losses:
 
     Args:
         guests: the nodes.
-        sendings: the calls that have not ended, by key; what is lost is taken out of it.
+        sendings: the calls that have not ended; what is lost is taken out of them.
     """
 
-    def __init__(self, guests: Guests, sendings: dict[str, Sending]) -> None:
+    def __init__(self, guests: Guests, sendings: OpenCalls) -> None:
         self._guests = guests
         self._open = sendings
+        self._lock = threading.Lock()
+        """Held while it is settled who tells of a call that Ray was asked to withdraw."""
         self._questions: SimpleQueue[tuple[Sending, Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -41,40 +44,68 @@ class Losses:
 
         cause = getattr(error, "cause", None) if isinstance(error, exceptions.RayTaskError) else None
         if isinstance(cause, Reported):
-            self._open.pop(sending.key, None)
-            if cause.key == sending.key:
-                sending.report.ended(pickle.loads(cause.outcome), sending.value)  # noqa: S301 - from a task
-            # else an upstream has no value, of which the engine knows
-        elif isinstance(error, exceptions.TaskCancelledError) or isinstance(cause, exceptions.TaskCancelledError):
-            self._cancelled(sending)
+            self._reported(sending, cause)
+        elif isinstance(error, exceptions.TaskCancelledError):
+            self._cancelled(sending, error)
         elif is_full(error) or is_full(cause):
             text = f"Task run {sending.name!r}: {full(error if is_full(error) else cause)}"
-            self._tell(sending, CrashedRun(text), final=True)
+            self._open.lose(sending, CrashedRun(text), final=True)
         elif isinstance(cause, exceptions.RayError):
             self._upstream_lost(sending, cause)
         elif isinstance(error, exceptions.RayTaskError):
             text = f"Task run {sending.name!r} could not be run by Ray: {cause!r}"
-            self._tell(sending, CrashedRun(text), final=True)
+            self._open.lose(sending, CrashedRun(text), final=True)
         elif isinstance(error, (exceptions.RuntimeEnvSetupError, exceptions.TaskUnschedulableError)):
             text = f"Task run {sending.name!r} could not be run by Ray: {error}"
-            self._tell(sending, CrashedRun(text), final=True)
-        elif isinstance(error, exceptions.ObjectLostError) and sending.upstreams:
+            self._open.lose(sending, CrashedRun(text), final=True)
+        elif isinstance(error, exceptions.ObjectLostError) and _is_of_upstream(sending, error):
             self._upstream_lost(sending, error)
         else:
             self._explain(sending, error)
 
-    def _cancelled(self, sending: Sending) -> None:
-        from asyncio import CancelledError
-
-        from riverrun.abc import Outcome
-
-        if self._open.pop(sending.key, None) is None:
+    def _reported(self, sending: Sending, cause: Any) -> None:
+        """Take that there is no value: of the call, or of an upstream."""
+        if cause.key != sending.key:  # of which the engine knows
+            sending.value.is_void = True
+            self._open.take(sending)
             return
-        if sending.withdrawn:
-            sending.report.ended(Outcome(None, CancelledError()), sending.value)
-        else:
-            text = f"Task run {sending.name!r} was cancelled in Ray, and not by Riverrun."
-            sending.report.lost(WorkerLost(text), begun=True)
+        outcome = pickle.loads(cause.outcome)  # noqa: S301 - from a task
+        if self._open.take(sending):
+            sending.report.ended(outcome, sending.value)
+
+    def _cancelled(self, sending: Sending, error: Any) -> None:
+        """Take that Ray has cancelled a call; where a thread waits for that, it tells what it means."""
+        with self._lock:
+            if sending.asking:
+                sending.answer = error
+                return
+        self._explain(sending, error)
+
+    def ask(self, sending: Sending) -> None:
+        """Note that a thread is about to ask Ray to withdraw a call."""
+        with self._lock:
+            sending.withdrawn = True
+            sending.asking += 1
+
+    def asked(self, sending: Sending, *, is_certain: bool) -> bool:
+        """Settle what has come of that.
+
+        Args:
+            sending: the call.
+            is_certain: whether it is certain that it has not begun, and will not.
+
+        Returns:
+            Whether it is withdrawn: then nothing is told of it.
+        """
+        with self._lock:
+            sending.asking -= 1
+            if is_certain and self._open.take(sending):
+                return True
+            sending.begun = True  # whatever is found out later: it was not withdrawn
+            answer = None if sending.asking else sending.answer
+        if answer is not None:
+            self._explain(sending, answer)
+        return False
 
     def _upstream_lost(self, sending: Sending, error: Any) -> None:
         """Note that something it takes is gone; it has not begun."""
@@ -83,7 +114,7 @@ class Losses:
             if hexadecimal and upstream.is_behind(hexadecimal):
                 upstream.lost = True
         text = f"Task run {sending.name!r} was dropped: something that it takes was lost."
-        self._tell(sending, WorkerLost(text), begun=False)
+        self._open.lose(sending, WorkerLost(text), begun=False)
 
     def stop(self) -> None:
         """Ask for nothing more."""
@@ -100,12 +131,14 @@ class Losses:
         while (question := self._questions.get()) is not None:
             sending, error = question
             try:
-                loss = Loss(error, self._guests.witness(sending.key))
+                witness, is_certain = self._guests.witness(sending.key)
+                loss = Loss(error, witness, is_certain=is_certain)
                 text, begun = loss.text(sending.name, sending.report.attempt), loss.begun
             except Exception as failure:  # noqa: BLE001 - the run has to be told all the same
                 text, begun = f"Task run {sending.name!r} was lost with its Ray worker: {error} ({failure!r}).", True
-            self._tell(sending, WorkerLost(text), begun=begun)
+            self._open.lose(sending, WorkerLost(text), begun=begun)
 
-    def _tell(self, sending: Sending, error: CrashedRun, *, begun: bool = True, final: bool = False) -> None:
-        if self._open.pop(sending.key, None) is sending:
-            sending.report.lost(error, begun=begun, final=final)
+
+def _is_of_upstream(sending: Sending, error: Any) -> bool:
+    """Say whether an object that is lost is one that the call takes, and not what it has made."""
+    return any(upstream.is_behind(getattr(error, "object_ref_hex", "")) for upstream in sending.upstreams)

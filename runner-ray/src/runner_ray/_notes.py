@@ -131,6 +131,19 @@ def begun(place: str) -> set[str]:
     return keys
 
 
+def started(keys: list[str], place: str) -> set[str]:
+    """Give those of some calls that a worker process of this machine has begun.
+
+    Args:
+        keys: the calls'.
+        place: the folder of the journals.
+    """
+    found: set[str] = set()
+    for _, seen in _journals(place):
+        found.update(key for key in keys if seen.started(key))
+    return found
+
+
 def running(keys: list[str], place: str) -> set[int]:
     """Give the processes of this machine that run some calls.
 

@@ -33,6 +33,7 @@ class RayTaskRunner(TaskRunner):
         start_timeout: seconds until the cluster is there and has a CPU; after them the flow run fails.
         ship: modules and paths that are sent to the workers.
         max_worker_losses: how often a task run may be lost with its worker, and be run again, before it is Crashed.
+        stall_after: seconds for which task runs wait while a cluster that may grow has no CPU, until a warning says so.
 
     Example:
         >>> from riverrun.task_runners import RayTaskRunner
@@ -45,6 +46,7 @@ class RayTaskRunner(TaskRunner):
     start_timeout: float = 60
     ship: Any = ()
     max_worker_losses: int = 2
+    stall_after: float = 30
 
     concurrency: ClassVar[Concurrency] = Concurrency.PARALLEL
     api_version: ClassVar[int] = 1
@@ -73,6 +75,10 @@ class RayTaskRunner(TaskRunner):
         if not 0 < self.start_timeout < float("inf"):
             raise TaskRunnerOptionError(
                 f"RayTaskRunner: start_timeout is a number of seconds above 0, not {self.start_timeout}."
+            )
+        if not self.stall_after > 0:
+            raise TaskRunnerOptionError(
+                f"RayTaskRunner: stall_after is a number of seconds above 0, not {self.stall_after}."
             )
         if self.ship != ():
             from riverrun.workers import checked_ship

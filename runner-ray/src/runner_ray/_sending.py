@@ -15,7 +15,7 @@ class Value:
         key: the call's that makes it; empty for a value that was put there.
     """
 
-    __slots__ = ("__weakref__", "key", "lost", "outcome", "ref")
+    __slots__ = ("__weakref__", "is_void", "key", "lost", "outcome", "ref")
 
     def __init__(self, key: str = "", ref: Any = None) -> None:
         self.key = key
@@ -25,6 +25,8 @@ class Value:
         """Ray's reference to the outcome, until that is there."""
         self.lost = False
         """Whether the value is known to be gone."""
+        self.is_void = False
+        """Whether the call never begins, for something that it takes has no value."""
 
     def is_behind(self, hexadecimal: str) -> bool:
         """Say whether a reference that Ray names is this one."""
@@ -43,7 +45,7 @@ class Sending:
         needs: what it needs of a node, and whether that is all that says where it runs.
     """
 
-    __slots__ = ("key", "name", "needs", "report", "upstreams", "value", "withdrawn")
+    __slots__ = ("answer", "asking", "begun", "key", "name", "needs", "report", "upstreams", "value", "withdrawn")
 
     def __init__(
         self,
@@ -62,3 +64,10 @@ class Sending:
         self.report = report
         self.needs = needs
         self.withdrawn = False
+        """Whether Ray was asked to withdraw it."""
+        self.asking = 0
+        """How many threads wait for what Ray says to that."""
+        self.answer: Any = None
+        """What came in place of its outcome meanwhile."""
+        self.begun = False
+        """Whether it has begun, or counts so: it was not withdrawn."""

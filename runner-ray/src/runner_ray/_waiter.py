@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runner_ray._open import OpenCalls
     from runner_ray._sending import Sending
 
 FEW: Final = 50
@@ -35,10 +36,10 @@ class Waiter:
 
     Args:
         arrived: called with a call, and its outcome or the exception that came instead.
-        sendings: the calls that have not ended, by key.
+        sendings: the calls that have not ended.
     """
 
-    def __init__(self, arrived: Callable[[Sending, Any], object], sendings: dict[str, Sending]) -> None:
+    def __init__(self, arrived: Callable[[Sending, Any], object], sendings: OpenCalls) -> None:
         self._arrived = arrived
         self._open = sendings
         self._queue: SimpleQueue[tuple[Sending, Any] | None] = SimpleQueue()

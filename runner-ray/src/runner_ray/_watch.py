@@ -9,12 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runner_ray import _wanted
+from runner_ray._stall import Stall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner_ray._guests import Guests
-    from runner_ray._sending import Sending
+    from runner_ray._open import OpenCalls
     from runner_ray._sessions import Session
 
 BEAT = 1.0
@@ -31,16 +32,24 @@ class Watch:
     Args:
         session: the session of Ray.
         guests: the nodes.
-        sendings: the calls that have not ended, by key.
+        sendings: the calls that have not ended.
         disconnected: called with the reason when the cluster is gone.
+        stall_after: seconds for which calls wait without a CPU until that is told.
     """
 
     def __init__(
-        self, session: Session, guests: Guests, sendings: dict[str, Sending], disconnected: Callable[[str], object]
+        self,
+        session: Session,
+        guests: Guests,
+        sendings: OpenCalls,
+        disconnected: Callable[[str], object],
+        *,
+        stall_after: float,
     ) -> None:
         self._session = session
         self._guests = guests
         self._open = sendings
+        self._stall = Stall(stall_after, session.where, guests, sendings)
         self._disconnected = disconnected
         self._stopped = threading.Event()
         self._away_since: float | None = None
@@ -79,6 +88,7 @@ class Watch:
                 self.look_closely()
                 self._look_for_head()
                 self._look_for_unmet()
+                self._stall.look()
 
     def _look_for_head(self) -> None:
         place = self._session.place
@@ -100,12 +110,12 @@ class Watch:
         if self._guests.may_grow or all(node["Alive"] for node in nodes):
             return
         self._guests.look_again()
-        for sending in list(self._open.values()):
-            if not _wanted.fits(sending.needs, nodes) and self._open.pop(sending.key, None) is not None:
+        for sending in self._open.all():
+            if not _wanted.fits(sending.needs, nodes):
                 from riverrun.exceptions import CrashedRun
 
                 text = _wanted.unmet(sending.name, sending.needs, nodes)
-                sending.report.lost(CrashedRun(f"{text} A node that had it is gone."), final=True)
+                self._open.lose(sending, CrashedRun(f"{text} A node that had it is gone."), final=True)
 
     def _lost(self, why: str) -> None:
         session = self._session
