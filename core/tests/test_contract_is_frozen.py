@@ -38,6 +38,7 @@ RemoteTaskExecutor.holds(self, handle: object, /) -> bool
 RemoteTaskExecutor.put(self, value: object, /) -> object
 RemoteTaskExecutor.cancel(self, handle: object, /) -> bool
 CancellingTaskExecutor.cancel_together(self, handles: list[Any], /) -> list[Any]
+ExactTaskExecutor.cancel_is_exact: bool
 TaskRunner.concurrency: ClassVar[Concurrency]
 TaskRunner.api_version: ClassVar[int] = API_VERSION
 TaskRunner.replaces_lost_workers: ClassVar[bool] = False

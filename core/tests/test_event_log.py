@@ -73,8 +73,8 @@ def test_a_file_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch, caplo
 
     assert one() == 3
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said == [f"The events of a flow run could not be written to {str(tmp_path)!r}: "
-                    f"[Errno 21] Is a directory: {str(tmp_path)!r}"]  # fmt: skip
+    reason = f"[Errno 21] Is a directory: {str(tmp_path)!r}"
+    assert said == [f"The events of a flow run could not be written to {str(tmp_path)!r}: {reason}"]
 
 
 def test_the_last_thousand_events_are_kept(tmp_path, monkeypatch):

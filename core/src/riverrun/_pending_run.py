@@ -290,11 +290,7 @@ class PendingRun:
 
     def _prepared(self) -> Do:
         """Go on if nothing is missing, no earlier attempt may be running, and nobody asks it to stop."""
-        if (
-            self.missing
-            or self.stopping
-            or (self.remote is not None and self.remote.doubt in (Doubt.ASKED, Doubt.BEGUN))
-        ):
+        if self.missing or self.stopping or self._doubt is Doubt.ASKED or self._doubt is Doubt.BEGUN:
             return Do.NOTHING
         self.phase = READY
         return Do.PREPARE

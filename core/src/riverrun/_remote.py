@@ -26,7 +26,7 @@ from riverrun._inputs import Slot
 from riverrun._kept import LARGE, Kept, Put, Recipe, digest_if_large, size_of, when_all_there
 from riverrun._pending_run import Do, Phase, RemoteState
 from riverrun._telling import CallbackThread
-from riverrun.abc import CancellingTaskExecutor
+from riverrun.abc import CancellingTaskExecutor, ExactTaskExecutor
 from riverrun.exceptions import CrashedRun
 from riverrun.states import PENDING, Crashed, Elsewhere, State
 
@@ -47,7 +47,7 @@ class RemoteDispatcher:
     def __init__(self, home: Home, executor: RemoteTaskExecutor) -> None:
         self.home = home
         self.executor = executor
-        self.is_exact = bool(getattr(executor, "cancel_is_exact", False))
+        self.is_exact = isinstance(executor, ExactTaskExecutor) and executor.cancel_is_exact
         """Whether news of a call is certain that the executor could not withdraw."""
         self.asking: Final = CallbackThread("riverrun-recall")
         """Where the executor is asked to withdraw calls: that may take a while."""

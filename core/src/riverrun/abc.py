@@ -106,7 +106,11 @@ class ReplacingTaskExecutor(Protocol):
 
 
 class TaskReport(Protocol):
-    """What a `RemoteTaskExecutor` tells about a call that it was given; from any thread, in the order of events."""
+    """What a `RemoteTaskExecutor` tells about a call that it was given; from any thread, in the order of events.
+
+    A call ends once: what is told after `ended` or `lost` is dropped. Nothing here waits for anything, so the thread
+    that tells may be the one that everything else of the executor needs.
+    """
 
     @property
     def attempt(self) -> int:
@@ -180,7 +184,11 @@ class RemoteTaskExecutor(Protocol):
         ...
 
     def cancel(self, handle: object, /) -> bool:
-        """Withdraw the call that was to make the value; true only if it is certain that it has not begun."""
+        """Withdraw the call that was to make the value; true only if it is certain that it has not begun.
+
+        It is called from any thread, also for a call whose upstream was lost. Nothing is told any more of a call that
+        was withdrawn.
+        """
         ...
 
 
@@ -191,6 +199,18 @@ class CancellingTaskExecutor(Protocol):
     def cancel_together(self, handles: list[Any], /) -> list[Any]:
         """Withdraw calls; give the handles of those of which it is certain that they have not begun."""
         ...
+
+
+@runtime_checkable
+class ExactTaskExecutor(Protocol):
+    """Capability of a `RemoteTaskExecutor`: it knows of each call whether it has begun, and tells what follows."""
+
+    cancel_is_exact: bool
+    """True: where `cancel()` says False, the call has begun or has ended, and news of it has come or will come.
+
+    A call that was sent before its upstreams had ended is called back when one of them is lost: it is withdrawn, and
+    sent anew later. Where an executor cannot say for certain, that may be while it is still running; where this is
+    True, the core waits for the news."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=False)
