@@ -12,8 +12,9 @@ import pytest
 from riverrun import TaskFuture, flow, task
 from riverrun.testing import check_program, drawn_program, simulated
 from riverrun.testing._simulation._check import run_program
-from riverrun.testing._simulation._cluster import Plan, SimulatedCluster
+from riverrun.testing._simulation._cluster import SimulatedCluster
 from riverrun.testing._simulation._finds import explore, keep, replayed, shrunk
+from riverrun.testing._simulation._plan import Plan
 from riverrun.testing._simulation._programs import Call, Cancel, Map, Program, Ref, Wait
 from riverrun.testing._simulation._world import end_idle_threads
 

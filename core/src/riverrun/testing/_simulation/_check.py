@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from riverrun.exceptions import RunError
 from riverrun.states import State
 from riverrun.testing._simulation._bodies import PADDING, executions
-from riverrun.testing._simulation._cluster import Journal, Plan, Simulated, drawn_plan
 from riverrun.testing._simulation._flow import Record, Run, flow_of
+from riverrun.testing._simulation._plan import Journal, Plan, drawn_plan
 from riverrun.testing._simulation._programs import Lots, Map, Program, draw_program, without_time
 from riverrun.testing._simulation._reference import Reference, is_completed
+from riverrun.testing._simulation._runners import Simulated
 from riverrun.testing._simulation._world import Violation, World
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun.testing._simulation._check import Result, drawn_program, run_program
-from riverrun.testing._simulation._cluster import Plan
+from riverrun.testing._simulation._plan import Plan
 from riverrun.testing._simulation._programs import Call, Cancel, Map, Program, Subflow, Wait
 from riverrun.testing._simulation._world import end_idle_threads
 

@@ -14,7 +14,7 @@ from riverrun.testing._simulation._bodies import Box, described
 from riverrun.testing._simulation._flow import Element, Maybe, Run
 
 if TYPE_CHECKING:
-    from riverrun.testing._simulation._cluster import Journal
+    from riverrun.testing._simulation._plan import Journal
 
 LOSSES_BEFORE_IT_BEGINS: Final = 20
 """So often a run may be lost before it begins, at least, and cost nothing."""
