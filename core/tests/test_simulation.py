@@ -26,9 +26,12 @@ QUIET = Plan(workers=2)
 
 
 @pytest.fixture(autouse=True)
-def _no_logs(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(logging.getLogger("riverrun"), "level", logging.CRITICAL + 1)
+def _no_logs_and_no_threads():
+    logger = logging.getLogger("riverrun")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     yield
+    logger.setLevel(before)
     end_idle_threads()
 
 
