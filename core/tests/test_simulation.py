@@ -12,8 +12,9 @@ import pytest
 from riverrun import TaskFuture, flow, task
 from riverrun.testing import check_program, drawn_program, simulated
 from riverrun.testing._simulation._check import run_program
-from riverrun.testing._simulation._cluster import Plan, SimulatedCluster
+from riverrun.testing._simulation._cluster import SimulatedCluster
 from riverrun.testing._simulation._finds import explore, keep, replayed, shrunk
+from riverrun.testing._simulation._plan import Plan
 from riverrun.testing._simulation._programs import Call, Cancel, Map, Program, Ref, Wait
 from riverrun.testing._simulation._world import end_idle_threads
 
@@ -25,9 +26,12 @@ QUIET = Plan(workers=2)
 
 
 @pytest.fixture(autouse=True)
-def _no_logs(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(logging.getLogger("riverrun"), "level", logging.CRITICAL + 1)
+def _no_logs_and_no_threads():
+    logger = logging.getLogger("riverrun")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     yield
+    logger.setLevel(before)
     end_idle_threads()
 
 

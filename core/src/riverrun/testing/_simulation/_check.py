@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from riverrun.exceptions import RunError
 from riverrun.states import State
 from riverrun.testing._simulation._bodies import PADDING, executions
-from riverrun.testing._simulation._cluster import Journal, Plan, Simulated, drawn_plan
 from riverrun.testing._simulation._flow import Record, Run, flow_of
+from riverrun.testing._simulation._plan import Journal, Plan, drawn_plan
 from riverrun.testing._simulation._programs import Lots, Map, Program, draw_program, without_time
 from riverrun.testing._simulation._reference import Reference, is_completed
+from riverrun.testing._simulation._runners import Simulated
 from riverrun.testing._simulation._world import Violation, World
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def run_program(program: Program, seed: int, plan: Plan | None = None) -> Result
             record.state = flow_of(record)(return_state=True)
         except Violation:
             pass
+        except KeyboardInterrupt as error:
+            record.raised = error
         except BaseException as error:  # noqa: BLE001 - a flow with `return_state=True` raises nothing
             world.violate(f"the flow raised {error!r}")
         world.quiet = True
@@ -95,7 +98,10 @@ def check_program(
     result = Result(program, seed, Plan(contract="real"))
     with TemporaryDirectory() as folder:
         record = Record(program, task_runner, folder=folder)
-        record.state = flow_of(record)(return_state=True)
+        try:
+            record.state = flow_of(record)(return_state=True)
+        except KeyboardInterrupt as error:
+            record.raised = error
 
         def executed(run: Run, seen: str) -> int:
             return executions(folder, run.body.label, seen)
@@ -112,7 +118,9 @@ def drawn_program(seed: int) -> Program:
 
 def violations(record: Record, truth: Truth) -> Iterator[str]:
     """Give all that is wrong with a program that has run."""
-    reference = Reference(truth.journal, truth.max_worker_losses)
+    reference = Reference(truth.journal, truth.max_worker_losses, interrupted=record.raised is not None)
+    if (record.program.returns == "interrupt") != (record.raised is not None):
+        yield f"the flow raised {record.raised!r}"
     for inner in record.inside():
         if inner is not record and not inner.has_ended and inner.runs():
             yield "a subflow goes on after the end of its parent"
@@ -124,7 +132,7 @@ def violations(record: Record, truth: Truth) -> Iterator[str]:
         for run in inner.runs():
             yield from _wrong_state(run, reference)
             yield from _wrong_results(run, reference)
-            yield from _wrongly_told(run)
+            yield from _wrongly_told(run, interrupted=reference.interrupted)
             yield from _wrongly_executed(run, reference, truth)
         if not all(future.done() for future in inner.others):
             yield "what a hook or callback has called is not final at the end of the flow"
@@ -183,7 +191,7 @@ def _wrong_results(run: Run, reference: Reference) -> Iterator[str]:
             yield f"result() of {run.body.label} gave {_short(got)}, not {_short(reference.value(run))}"
 
 
-def _wrongly_told(run: Run) -> Iterator[str]:
+def _wrongly_told(run: Run, *, interrupted: bool) -> Iterator[str]:
     name, state = run.body.label, run.future.state
     if run.call.callback and len(run.callbacks) != 1:
         yield f"the callback of {name} was called {len(run.callbacks)} times"
@@ -193,6 +201,8 @@ def _wrongly_told(run: Run) -> Iterator[str]:
     for kind, gotten in ((run.call.callback, run.callbacks), (run.call.hook, run.hooks)):
         for got in gotten:
             expected = name if kind == "calls" else state.name
+            if interrupted and isinstance(got, BaseException):
+                continue  # nothing may be called any more
             if got != expected and not (isinstance(got, RunError) or "refused" in str(got)):
                 yield f"a hook or callback of {name} got {got!r}, not {expected!r}"
 
@@ -200,7 +210,9 @@ def _wrongly_told(run: Run) -> Iterator[str]:
 def _wrongly_executed(run: Run, reference: Reference, truth: Truth) -> Iterator[str]:
     name, right = run.body.label, reference.right(run)
     executed, counted = truth.executed(run, reference.seen(run) if right.most else ""), run.future.task_run.run_count
-    if not executed <= counted <= executed + truth.may_hide(run):
+    # An attempt that was given up at an interrupt may have begun, or not.
+    unknown = int(reference.interrupted)
+    if not executed - unknown <= counted <= executed + truth.may_hide(run) + unknown:
         yield f"{name} was executed {executed} times and counted {counted} times"
     if not right.least <= executed <= right.most:
         yield f"{name} was executed {executed} times, not {right.least} to {right.most} times"
@@ -228,9 +240,17 @@ def _wrong_maps(record: Record, reference: Reference) -> Iterator[str]:
 
 def _wrong_end(record: Record, reference: Reference) -> Iterator[str]:
     """Look at the state of the flow: the aggregate of its runs, or what it returned."""
+    if record.program.returns == "raises" and not record.state.is_failed():
+        yield f"the flow raised, and ended in {record.state!r}"
     runs = record.runs()
     subflows = [made for made in record.made if isinstance(made, Record)]
-    if record.state is None or record.others or subflows or any(isinstance(made, Exception) for made in record.made):
+    if (
+        record.state is None
+        or record.program.returns not in {"none", "all"}
+        or record.others
+        or subflows
+        or any(isinstance(made, Exception) for made in record.made)
+    ):
         return
     expected = all(is_completed(run) for run in runs)
     lost = any(reference.is_lost(run) for run in runs)

@@ -1,182 +1,30 @@
-"""Simulated executors, for both contracts of `riverrun.abc`, and what they are allowed to do to a call.
+"""The simulated `RemoteTaskExecutor`: workers that keep values, and die.
 
-A call on the cluster: waiting (for its upstreams) -> queued (on a worker) -> running -> done. It may end otherwise:
-failed, withdrawn, lost, or dropped: when an upstream ended without a value, and nobody need be told.
+A call is waiting (for its upstreams), queued (on a worker), running, done. It may end otherwise: failed, withdrawn,
+lost, or dropped: when an upstream ended without a value, and nobody need be told.
 """
 
 from __future__ import annotations
 
 import pickle
-import random
 from collections import deque
-from concurrent.futures import BrokenExecutor, Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from riverrun.abc import Concurrency, TaskRunner
 from riverrun.exceptions import WorkerLost
 from riverrun.testing._simulation._bodies import executing
-from riverrun.testing._simulation._world import Line, here
+from riverrun.testing._simulation._plan import Attempt, pause, travelled
+from riverrun.testing._simulation._world import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from riverrun.abc import TaskCall, TaskReport
+    from riverrun.testing._simulation._plan import Faults, Journal, Plan
     from riverrun.testing._simulation._world import World
 
 MOST: Final = 200
 """Values whose pickle is larger than this, in bytes, stay on the workers."""
-
-
-@dataclass
-class Plan:
-    """What an executor may do, and how likely; drawn from the seed of a world.
-
-    Attributes:
-        contract: `remote`, `submit` (other processes), `threads` (`submit` in this process).
-        max_worker_losses: as in `RemoteTaskExecutor`.
-        exact: whether `cancel()` says False only of what has begun or is over.
-        tells: whether calls are told as lost, too, when an upstream ends without a value.
-        reporters: whether reports come from one thread, or each call's from its own.
-        faults: how many faults there are, until the second phase.
-        loss: how likely a call is lost, when one may be.
-        value_loss: how likely a value is lost as soon as it is there.
-        fetch_loss: how likely it is lost when it is asked for.
-        twice: how likely something is told again, late.
-        refusal: how likely a call is refused.
-        slow: how likely a call takes its time before it begins.
-        whole: how likely a loss is that of a worker, with all that it has, and not of one call.
-        slow_answers: how likely the executor itself takes its time, in each of its methods.
-    """
-
-    contract: str = "remote"
-    workers: int = 2
-    max_worker_losses: int = 2
-    exact: bool = True
-    tells: bool = True
-    reporters: str = "many"
-    faults: int = 0
-    loss: float = 0.0
-    value_loss: float = 0.0
-    fetch_loss: float = 0.0
-    twice: float = 0.0
-    refusal: float = 0.0
-    slow: float = 0.3
-    slow_answers: float = 0.0
-    whole: float = 0.5
-
-
-def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = None) -> Plan:
-    """Draw what the executors of a world do."""
-    draw = random.Random(f"plan {seed}")  # noqa: S311 - it draws lots
-    kind = contract or draw.choice(["remote", "remote", "remote", "submit", "threads"])
-    wanted = draw.random() < 0.8 if faults is None else faults
-    plan = Plan(
-        contract=kind,
-        workers=draw.randint(1, 3),
-        max_worker_losses=draw.choice([0, 1, 1, 2, 5]),
-        exact=draw.random() < 0.5,
-        tells=draw.random() < 0.5,
-        reporters=draw.choice(["one", "many", "many"]),
-        slow=draw.choice([0.0, 0.3, 0.8]),
-        slow_answers=draw.choice([0.0, 0.0, 0.1, 0.4]),
-    )
-    if wanted:
-        plan.faults = draw.choice([1, 3, 10, 30])
-        plan.loss = draw.choice([0.0, 0.1, 0.5, 0.9])
-        plan.value_loss = draw.choice([0.0, 0.1, 0.5, 0.9])
-        plan.fetch_loss = draw.choice([0.0, 0.0, 0.3])
-        plan.twice = draw.choice([0.0, 0.0, 0.3])
-        plan.refusal = draw.choice([0.0, 0.0, 0.0, 0.1])
-        storm = draw.random()
-        if storm < 0.15:
-            plan.workers, plan.max_worker_losses, plan.faults, plan.whole = 1, 1, 10, 1.0
-            plan.loss, plan.value_loss = 0.3, 0.1
-        elif storm < 0.3:
-            plan.max_worker_losses, plan.faults, plan.slow_answers = 5, 10, 0.3
-            plan.loss, plan.value_loss, plan.fetch_loss = 0.0, 0.1, 0.6
-    return plan
-
-
-@dataclass
-class Attempt:
-    """What the journal knows of one call that was handed over."""
-
-    name: str
-    key: str
-    number: int = 0
-    """Which call for this task run it is; with the name, the same in each run of a seed."""
-    begun: float | None = None
-    ended: float | None = None
-    killed: bool = False
-    seen: list[Any] = field(default_factory=list)
-    """What the body was called with, each time that it was: as it describes it."""
-
-    @property
-    def label(self) -> str:
-        """Its name for people."""
-        return f"{self.name}#{self.number}"
-
-    @property
-    def is_over(self) -> bool:
-        """Say whether nothing of it is being executed any more."""
-        return self.begun is None or self.ended is not None or self.killed
-
-
-class Journal:
-    """What was really executed: the truth that the engine's records are compared with."""
-
-    def __init__(self) -> None:
-        self.attempts: dict[str, list[Attempt]] = {}
-        """By the name of the task run."""
-        self.losses: dict[str, int] = {}
-        """How often each was lost after it had begun, or its value was lost, by name."""
-        self.losses_before: dict[str, int] = {}
-        self.refusals: dict[str, int] = {}
-
-    def add(self, attempt: Attempt) -> None:
-        """Note a call that was handed over."""
-        attempts = self.attempts.setdefault(attempt.name, [])
-        attempts.append(attempt)
-        attempt.number = len(attempts)
-
-    def executed(self, name: str) -> int:
-        """Say how many attempts at a task run have begun."""
-        return sum(attempt.begun is not None for attempt in self.attempts.get(name, ()))
-
-    def count(self, counts: dict[str, int], name: str) -> None:
-        """Add one."""
-        counts[name] = counts.get(name, 0) + 1
-
-
-class Faults:
-    """Draws faults until there were enough: then the second phase begins, without any."""
-
-    def __init__(self, world: World, plan: Plan) -> None:
-        self._world = world
-        self._left = plan.faults
-
-    def happens(self, probability: float) -> bool:
-        """Say whether a fault happens now."""
-        if not self._left or not probability or not self._world.chance(probability):
-            return False
-        self._left -= 1
-        return True
-
-    def stop(self) -> None:
-        """Begin the second phase."""
-        self._left = 0
-
-
-def _pause(world: World, plan: Plan, point: str) -> None:
-    """Let others go on meanwhile, perhaps for some time."""
-    world.reached(point)
-    if plan.contract == "threads" or world.quiet or world.failed is not None:
-        return  # in this process time limits count meanwhile
-    if plan.slow_answers and world.chance(plan.slow_answers):
-        world.note(f"takes its time at {point}")
-        world.sleep(world.random.choice([0.001, 0.1, 3.0]))
 
 
 @dataclass(eq=False)
@@ -216,7 +64,7 @@ class SimulatedCluster:
 
     def send(self, call: TaskCall, report: TaskReport, /) -> Handle:
         """Take a call."""
-        _pause(self.world, self.plan, "send: before")
+        pause(self.world, self.plan, "send: before")
         if self.faults.happens(self.plan.refusal):
             self.journal.count(self.journal.refusals, call.name)
             self.world.note(f"refuses {call.name}")
@@ -227,40 +75,40 @@ class SimulatedCluster:
         self._handles.append(handle)
         self.world.note(f"takes {attempt.label} ({len(handle.upstreams)} upstreams)")
         self._look_at(handle)
-        _pause(self.world, self.plan, "send: after")
+        pause(self.world, self.plan, "send: after")
         return handle
 
     def fetch(self, handle: Handle, /) -> Any:
         """Give a value."""
-        _pause(self.world, self.plan, "fetch: before")
+        pause(self.world, self.plan, "fetch: before")
         self._maybe_lose(handle, self.plan.fetch_loss)
         there = handle.has_value
         value = pickle.loads(pickle.dumps(handle.value)) if there else None  # noqa: S301 - our own
         self.world.note(f"fetch {handle.attempt.label}: {there}")
-        _pause(self.world, self.plan, "fetch: after")
+        pause(self.world, self.plan, "fetch: after")
         if not there:
             raise WorkerLost(f"the value of {handle.attempt.name} is gone")
         return value
 
     def holds(self, handle: Handle, /) -> bool:
         """Say whether a value is there, or on its way."""
-        _pause(self.world, self.plan, "holds: before")
+        pause(self.world, self.plan, "holds: before")
         there = handle.has_value or handle.state in {"waiting", "queued", "running"}
-        _pause(self.world, self.plan, "holds: after")
+        pause(self.world, self.plan, "holds: after")
         return there
 
     def put(self, value: Any, /) -> Handle:
         """Take a value."""
-        _pause(self.world, self.plan, "put: before")
+        pause(self.world, self.plan, "put: before")
         copy = pickle.loads(pickle.dumps(value))  # noqa: S301
         handle = Handle(Attempt("put", "put"), state="done", value=copy, has_value=True, worker=self._any_worker())
         self._handles.append(handle)
-        _pause(self.world, self.plan, "put: after")
+        pause(self.world, self.plan, "put: after")
         return handle
 
     def cancel(self, handle: Handle, /) -> bool:
         """Withdraw a call."""
-        _pause(self.world, self.plan, "cancel: before")
+        pause(self.world, self.plan, "cancel: before")
         possible = handle.state in {"waiting", "queued", "dropped"}
         if possible and not self.plan.exact and self.world.chance(0.3):
             possible = False
@@ -268,7 +116,7 @@ class SimulatedCluster:
             handle.state = "withdrawn"
             self._cut_off(handle)
         self.world.note(f"cancel {handle.attempt.label}: {possible}")
-        _pause(self.world, self.plan, "cancel: after")
+        pause(self.world, self.plan, "cancel: after")
         return possible
 
     # -- faults, also for tests that want them at a certain moment
@@ -457,141 +305,3 @@ class SimulatedCluster:
     def close(self) -> None:
         """Stop."""
         self._closed = True
-
-
-class SimulatedPool:
-    """A `TaskExecutor`: it gives futures, of an executor of processes or of threads."""
-
-    def __init__(self, world: World, plan: Plan, journal: Journal, faults: Faults) -> None:
-        self.world = world
-        self.plan = plan
-        self.journal = journal
-        self.faults = faults
-        self.max_worker_losses = 0
-        self._reporter = Line(world, "reporter")
-        self._running: list[tuple[Attempt, Future[Any]]] = []
-        self._closed = False
-
-    def submit(self, call: TaskCall, /) -> Future[Any]:
-        """Take a call."""
-        _pause(self.world, self.plan, "submit: before")
-        if self.faults.happens(self.plan.refusal):
-            self.journal.count(self.journal.refusals, call.name)
-            raise RuntimeError(f"{call.name} is refused")
-        attempt = Attempt(call.name, call.key)
-        self.journal.add(attempt)
-        work = travelled(call) if self.plan.contract == "submit" else call
-        future: Future[Any] = Future()
-        execute = lambda: self._execute(attempt, work, future)  # noqa: E731
-        if self.world.chance(self.plan.slow):
-            self.world.later(self.world.random.choice([0.01, 0.5, 3.0]), execute, "worker")
-        else:
-            self.world.soon(execute, "worker")
-        self.world.reached("submit: after")  # no time passes here: the future is not known yet, and a limit may count
-        return future
-
-    def lose_worker(self, of: str | None = None) -> None:
-        """Let a worker die with what it runs: any, or that of a task run."""
-        running = [one for one in self._running if of in {None, one[0].name}]
-        if running:
-            self._lose(*self.world.random.choice(running))
-
-    def _lose(self, attempt: Attempt, future: Future[Any]) -> None:
-        if attempt.killed or attempt.ended is not None or future.done():
-            return
-        attempt.killed = True
-        self.journal.count(self.journal.losses, attempt.name)
-        self._end(lambda: future.set_exception(BrokenExecutor(f"{attempt.name} is lost")))
-
-    def _execute(self, attempt: Attempt, call: Any, future: Future[Any]) -> None:
-        if self._closed:
-            return
-        if not future.running() and not future.set_running_or_notify_cancel():
-            self.world.note(f"{attempt.label} was cancelled")
-            return
-        if self.plan.contract == "submit" and self.faults.happens(self.plan.loss / 2):
-            self._lose(attempt, future)
-            return
-        attempt.begun = self.world.now
-        self.world.note(f"{attempt.label} begins")
-        self._running.append((attempt, future))
-        if self.plan.contract == "submit" and self.faults.happens(self.plan.loss / 2):
-            self.world.soon(lambda: self._lose(attempt, future), "death")
-        self.world.reached("body: before")
-        with executing(attempt):
-            outcome = call()
-        self.world.reached("body: after")
-        self._running.remove((attempt, future))
-        if attempt.killed:
-            return
-        attempt.ended = self.world.now
-        self.world.note(f"{attempt.label} ends")
-        self._end(lambda: future.set_result(outcome))
-
-    def _end(self, telling: Callable[[], object]) -> None:
-        if self._closed:
-            return
-        if self.plan.reporters == "one":
-            self._reporter.put(telling)
-        else:
-            self.world.soon(telling, "reporter")
-
-    def close(self) -> None:
-        """Stop."""
-        self._closed = True
-
-
-def travelled(call: Any) -> Any:
-    """Give the call as it arrives on a worker."""
-    upstreams, call.upstreams = call.upstreams, ()
-    try:
-        return pickle.loads(pickle.dumps(call))  # noqa: S301
-    finally:
-        call.upstreams = upstreams
-
-
-class Simulated:
-    """What the runners of a world share: its plan, its journal, and the executors that were made."""
-
-    def __init__(self, world: World, plan: Plan) -> None:
-        self.world = world
-        self.plan = plan
-        self.journal = Journal()
-        self.faults = Faults(world, plan)
-        self.executors: list[Any] = []
-
-    def executor(self) -> Any:
-        """Make an executor."""
-        kind = SimulatedCluster if self.plan.contract == "remote" else SimulatedPool
-        made = kind(self.world, self.plan, self.journal, self.faults)
-        self.executors.append(made)
-        return made
-
-    def runner(self) -> TaskRunner:
-        """Give a task runner whose executors are in this world."""
-        return InThreads() if self.plan.contract == "threads" else InProcesses()
-
-
-class _SimulatedRunner(TaskRunner):
-    api_version: ClassVar[int] = 1
-
-    @contextmanager
-    def start(self) -> Iterator[Any]:
-        """Give an executor of the present world."""
-        executor = here().simulated.executor()
-        try:
-            yield executor
-        finally:
-            executor.close()
-
-
-class InProcesses(_SimulatedRunner):
-    """A runner whose calls travel."""
-
-    concurrency = Concurrency.PARALLEL
-
-
-class InThreads(_SimulatedRunner):
-    """A runner whose calls share this process."""
-
-    concurrency = Concurrency.CONCURRENT

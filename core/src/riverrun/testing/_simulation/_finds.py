@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from riverrun.testing._simulation._check import Result, drawn_program, run_program
-from riverrun.testing._simulation._cluster import Plan
+from riverrun.testing._simulation._plan import Plan
 from riverrun.testing._simulation._programs import Call, Cancel, Map, Program, Subflow, Wait
 from riverrun.testing._simulation._world import end_idle_threads
 
@@ -29,7 +30,7 @@ def explore(seeds: Iterable[int], *, most: int = 3, keep_in: str | None = None) 
         keep_in: a folder in which each find is left, for `replayed()`.
     """
     found: list[Result] = []
-    with on_one_core(), _threads_ended():
+    with on_one_core(), _threads_ended(), _quiet():
         for seed in seeds:
             result = run_program(drawn_program(seed), seed)
             if result.violations:
@@ -70,6 +71,18 @@ def replayed(path: str, others: int = 0) -> Result:
     program, plan = Program.from_json(data["program"]), Plan(**data["plan"])
     results = [run_program(program, seed, plan) for seed in (data["seed"], *range(others))]
     return next((result for result in results if result.violations), results[0])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let nothing be logged: thousands of programs would."""
+    logger = logging.getLogger("riverrun")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

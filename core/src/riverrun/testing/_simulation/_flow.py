@@ -93,6 +93,10 @@ class Record:
             self.do(index, step)
         if self.program.returns == "all":
             return [run.future for run in self.runs()]
+        if self.program.returns == "raises":
+            raise ZeroDivisionError("the flow raises")
+        if self.program.returns == "interrupt":
+            raise KeyboardInterrupt
         return None
 
     def do(self, index: int, step: Any) -> None:

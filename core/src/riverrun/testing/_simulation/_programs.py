@@ -94,7 +94,7 @@ KINDS: Final = {kind.__name__: kind for kind in (Ref, Call, Map, Cancel, Wait, S
 
 @dataclass(frozen=True)
 class Program:
-    """A flow as data; `returns` nothing, or `all` that it has called."""
+    """A flow as data; it `returns` nothing (`none`), `all` that it called, `raises`, or ends with an `interrupt`."""
 
     steps: tuple[Step, ...]
     returns: str = "none"
@@ -216,7 +216,11 @@ def draw_program(draws: Draws, most_steps: int = 60) -> Program:
         features |= {"large"}
     size = (4, 8, 16, most_steps)[min(draws.integer(0, 9) // 3, 3)]
     steps = _Drawing(draws, features).steps(draws.integer(1, min(size, most_steps)), depth=0)
-    return Program(steps, "all" if draws.chance(0.3) else "none")
+    ends = ("none", "none", "none", "none", "none", "none", "all", "all", "all", "raises", "interrupt")
+    end = ends[draws.integer(0, len(ends) - 1)]
+    if end == "interrupt" and any(isinstance(step, Subflow) for step in steps):
+        end = "raises"
+    return Program(steps, end)
 
 
 class _Drawing:

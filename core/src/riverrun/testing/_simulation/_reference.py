@@ -14,7 +14,7 @@ from riverrun.testing._simulation._bodies import Box, described
 from riverrun.testing._simulation._flow import Element, Maybe, Run
 
 if TYPE_CHECKING:
-    from riverrun.testing._simulation._cluster import Journal
+    from riverrun.testing._simulation._plan import Journal
 
 LOSSES_BEFORE_IT_BEGINS: Final = 20
 """So often a run may be lost before it begins, at least, and cost nothing."""
@@ -41,18 +41,23 @@ class Reference:
     Args:
         journal: which faults there were; None where that is not known, as where workers are real and die.
         max_worker_losses: the budget of a run.
+        interrupted: whether the flow ended with an interrupt: then a run may have been stopped.
     """
 
-    def __init__(self, journal: Journal | None, max_worker_losses: int) -> None:
+    def __init__(self, journal: Journal | None, max_worker_losses: int, *, interrupted: bool = False) -> None:
         self._journal = journal
         self._max_losses = max_worker_losses
+        self.interrupted = interrupted
         self._known: dict[int, Right] = {}
         self._described: dict[int, str] = {}
 
     def right(self, run: Run) -> Right:
         """Say which final states a run may have, and how many attempts may have been executed."""
         if id(run) not in self._known:
-            self._known[id(run)] = self._right(run)
+            self._known[id(run)] = right = self._right(run)
+            if self.interrupted:  # and what has failed is not tried again
+                right.states |= {"Cancelled", "Crashed", "Failed"}
+                right.least = 0
         return self._known[id(run)]
 
     def _right(self, run: Run) -> Right:
@@ -105,7 +110,7 @@ class Reference:
 
     def is_lost(self, run: Run) -> bool:
         """Say whether its value, or one that it takes, may be gone for good."""
-        return self._lost_too_often(run) or self._takes_what_was_lost_too_often(run)
+        return self.interrupted or self._lost_too_often(run) or self._takes_what_was_lost_too_often(run)
 
     def _lost_too_often(self, run: Run) -> bool:
         if self._journal is None:

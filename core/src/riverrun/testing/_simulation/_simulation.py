@@ -6,7 +6,8 @@ import dataclasses
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from riverrun.testing._simulation._cluster import Plan, Simulated
+from riverrun.testing._simulation._plan import Plan
+from riverrun.testing._simulation._runners import Simulated
 from riverrun.testing._simulation._world import Violation, World, end_idle_threads, here
 
 if TYPE_CHECKING:
