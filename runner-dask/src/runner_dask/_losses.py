@@ -50,6 +50,17 @@ def explain(client: Any, cluster: Any, worker: Joined, key: str) -> Loss:
     return found[0] if found else _seen(worker, key)
 
 
+def wait_until_over(worker: Joined) -> None:
+    """Wait until the process of a worker that is gone has ended; not for long.
+
+    Args:
+        worker: as it introduced itself.
+    """
+    end = time.monotonic() + GRACE
+    while _is_here(worker) and not _is_over(worker) and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 def never_began(worker: Joined, key: str) -> bool:
     """Say whether it is certain that a call has not begun on a worker that is gone.
 
@@ -57,10 +68,7 @@ def never_began(worker: Joined, key: str) -> bool:
         worker: as it introduced itself.
         key: the Dask key of the call.
     """
-    end = time.monotonic() + GRACE
-    while (started := _seen(worker, key).started) is None and worker.pid and time.monotonic() < end:
-        time.sleep(0.02)  # its process is about to end
-    return started is False
+    return _seen(worker, key).started is False
 
 
 def _seen(worker: Joined, key: str) -> Loss:
@@ -89,7 +97,7 @@ def _explained(client: Any, cluster: Any, worker: Joined, key: str) -> Loss:
         status, ended_by, was_over = _ended(_nanny_lines(client, cluster, worker), worker.pid)
         is_known = status is not None or ended_by is not None or not worker.nanny
         loss = _seen(worker, key)
-        if loss.started is False or (is_known and loss.started) or time.monotonic() > end:
+        if loss.started is False or (is_known and (loss.started or not _is_here(worker))) or time.monotonic() > end:
             break
         time.sleep(0.05)
     return Loss(

@@ -18,7 +18,7 @@ from runner_dask import _losses
 from runner_dask._withdrawal import LIMIT, ask_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from runner_dask._handshake import Guests
     from runner_dask._open import OpenCalls
@@ -104,8 +104,20 @@ class Losses:
             self._open.lose(sending, WorkerLost(f"Task run {sending.name!r} was dropped by Dask: {why}."))
         self._silent = silent
 
-    def never_began(self, key: str, worker: str) -> bool:
-        """Say whether it is certain that a call has not begun on a worker that is gone, or leaves."""
+    def never_began(self, calls: Mapping[str, str]) -> set[str]:
+        """Give those of some calls of which it is certain that they have not begun.
+
+        Args:
+            calls: workers that are gone, or leave, by the keys of the calls that were there.
+        """
+        self._wait_until_over({*calls.values()})
+        return {key for key, worker in calls.items() if self._never_began(key, worker)}
+
+    def _wait_until_over(self, workers: set[str]) -> None:
+        for worker in workers - self._running_there.keys():
+            _losses.wait_until_over(self._guests.known(worker))
+
+    def _never_began(self, key: str, worker: str) -> bool:
         running = self._running_there.get(worker)
         if running is not None:  # it begins nothing any more
             return key not in running
@@ -200,6 +212,7 @@ class Losses:
             answers = self._client.sync(
                 ask_workers, self._client, asked, asynchronous=False, callback_timeout=2 * LIMIT
             )
+        self._wait_until_over({*asked} - {*answers})
         for sending, workers, why in batch:
             try:
                 self._judge(sending, workers, why, answers)
@@ -217,7 +230,7 @@ class Losses:
             if not self._guests.has(begun[0]):  # which is gone by now
                 self._explain(sending, begun[0], "processing")
             return
-        is_certain = all(self.never_began(sending.key, worker) for worker in silent)
+        is_certain = all(self._never_began(sending.key, worker) for worker in silent)
         self._open.lose(sending, WorkerLost(why), begun=not is_certain)
 
     def _explain(self, sending: Sending, worker: str, kind: str) -> None:

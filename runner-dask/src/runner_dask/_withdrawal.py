@@ -26,13 +26,13 @@ ROUNDS = 4
 """How often the scheduler is asked at most: a call may be moved from worker to worker meanwhile."""
 
 
-def withdraw(client: Any, keys: list[str], never_began: Callable[[str, str], bool]) -> set[str]:
+def withdraw(client: Any, keys: list[str], never_began: Callable[[dict[str, str]], set[str]]) -> set[str]:
     """Take calls back, all of them with a few questions to the scheduler and one to each worker.
 
     Args:
         client: the flow run's.
         keys: those of the calls.
-        never_began: says of a key and a worker that is gone whether it is certain that the call has not begun there.
+        never_began: told the workers of calls that were lost with them, it gives those that certainly have not begun.
 
     Returns:
         The keys of those of which it is certain that they have not begun, and will not.
@@ -43,7 +43,7 @@ def withdraw(client: Any, keys: list[str], never_began: Callable[[str, str], boo
     lost: dict[str, str] = {}
     with contextlib.suppress(Exception):  # the cluster does not answer: what is certain by now, stays so
         client.sync(_withdraw, client, keys, withdrawn, lost, asynchronous=False, callback_timeout=3 * LIMIT)
-    return {*withdrawn, *(key for key, worker in list(lost.items()) if never_began(key, worker))}
+    return {*withdrawn, *never_began(dict(lost))}
 
 
 async def _withdraw(client: Any, keys: list[str], withdrawn: set[str], lost: dict[str, str]) -> None:

@@ -81,6 +81,8 @@ def main() -> None:
             futures.append(call(what, [futures[number] for number in what["takes"]]))
         squares = list(each.map(range(mapped))) if mapped else []
         became = [ending(future) for future in [*futures, *squares]]
+        for future, ended in zip([*futures, *squares], became, strict=True):
+            ended["run_count"] = future.task_run.run_count  # a value that was lost since was made again for another run
         under_watch.mark("body-over")
         under_watch.write("became", became)
         return "ended"
@@ -101,7 +103,7 @@ def ending(future: Any) -> dict[str, Any]:
         else:
             ended["value"] = [value[0], len(value[1])] if isinstance(value, tuple) else value
     ended["error"] = type(future.result(raise_on_failure=False)).__name__ if not state.is_completed() else None
-    return ended | {"run_count": future.task_run.run_count}
+    return ended
 
 
 if __name__ == "__main__":
