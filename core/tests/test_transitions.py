@@ -162,7 +162,7 @@ def rows() -> list[tuple[str, str, str, str]]:
         run = make()
         before = snapshot(run)
         answer = bring(run)
-        if snapshot(run) != before or answer in {Do.PREPARE, Do.DISPATCH, Do.STOP, Do.WITHDRAW, Do.RESEND}:
+        if snapshot(run) != before or answer in {Do.PREPARE, Do.STOP, Do.WITHDRAW, Do.RESEND}:
             to_do = answer.value if isinstance(answer, Do) else "-"
             found.append((situation, event, after(run), to_do))
         else:

@@ -77,8 +77,6 @@ class Do(Enum):
     """Nothing: the event does not fit, and is dropped."""
     PREPARE = "prepare"
     """Look at the upstreams, make the name, look into the cache, then dispatch it."""
-    DISPATCH = "dispatch"
-    """Hand it to what runs it."""
     SEND = "send"
     """Hand the call to the executor."""
     WITHDRAW = "withdraw"
@@ -531,7 +529,7 @@ class PendingRun:
                 self.phase = WAITING
                 return self._note("retry due", Do.NOTHING)
             self.phase = READY
-            return self._note("retry due", Do.DISPATCH)
+            return self._note("retry due", Do.PREPARE)
 
     def deadline(self, attempt: int, outcome: Outcome) -> tuple[Do, Cancellable | None]:
         """The time limit of an attempt is over: return also what stops it."""

@@ -37,8 +37,6 @@ def do(run: PendingRun, what: Do) -> None:
     """Do what the machine has answered, as far as it needs no more than the run."""
     if what is Do.PREPARE:
         prepare(run)
-    elif what is Do.DISPATCH:
-        dispatch(run)
 
 
 # -- before it runs

@@ -262,6 +262,7 @@ class SimulatedCluster:
 
     def _check_alone(self, attempt: Attempt) -> None:
         others = [one for one in self.journal.attempts[attempt.name] if one is not attempt and not one.is_over]
+        others = [one for one in others if one.run == attempt.run]
         if others:
             self.world.violate(f"overlap: {attempt.label} begins while {others[0].label} is running")
 
@@ -297,6 +298,7 @@ class SimulatedCluster:
         if self._closed:
             return
         self.world.note(f"tells of {handle.attempt.label} ({handle.state})")
+        handle.attempt.told = True
         try:
             telling()
         except Exception as error:  # noqa: BLE001

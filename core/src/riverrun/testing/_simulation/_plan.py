@@ -92,6 +92,8 @@ class Attempt:
     begun: float | None = None
     ended: float | None = None
     killed: bool = False
+    told: bool = False
+    """Whether anything was told of it: that it has begun, or how it ended."""
     seen: list[Any] = field(default_factory=list)
     """What the body was called with, each time that it was: as it describes it."""
 
@@ -99,6 +101,11 @@ class Attempt:
     def label(self) -> str:
         """Its name for people."""
         return f"{self.name}#{self.number}"
+
+    @property
+    def run(self) -> str:
+        """What the keys of all attempts at one task run have in common: names are unique in a flow run only."""
+        return self.key.partition("-again-")[0].rpartition("-")[0]
 
     @property
     def is_over(self) -> bool:

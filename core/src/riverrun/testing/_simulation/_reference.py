@@ -58,7 +58,21 @@ class Reference:
             if self.interrupted:  # and what has failed is not tried again
                 right.states |= {"Cancelled", "Crashed", "Failed"}
                 right.least = 0
+            if self.is_cut_off(run):
+                right = self._known[id(run)] = self._undisturbed(run)
+                right.states |= {"NotReady", "Cancelled", "Crashed", "Failed"}
+                right.least, right.most = 0, right.most + self._max_losses
         return self._known[id(run)]
+
+    def is_cut_off(self, run: Run) -> bool:
+        """Say whether an interrupt has ended its upstreams, whose values it may have had all the same."""
+        journal = self._journal
+        if not self.interrupted or journal is None or self._may_run(run):
+            return False
+        return all(
+            is_completed(upstream) or journal.executed(upstream.future.name)
+            for upstream in [*(upstream for upstream, may_fail in upstreams_of(run) if not may_fail), *run.awaited]
+        )
 
     def _right(self, run: Run) -> Right:
         cancelled = any(run.cancelled)
