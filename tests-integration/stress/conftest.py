@@ -69,6 +69,89 @@ def _ctrl_c_is_heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+# -- clusters that are there
+
+
+@pytest.fixture
+def dask_address(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """A scheduler and two workers with one thread each, whose nannies start them again."""
+    file = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--no-dashboard"]
+    log = (tmp_path / "log").open("w")
+    started = []
+
+    def start(*arguments: str):
+        command = [sys.executable, "-m", "dask", *arguments, *options]
+        started.append(subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True))
+
+    with log:
+        start("scheduler", "--port", "0", "--scheduler-file", str(file))
+        end = time.monotonic() + 120
+        while not (file.exists() and file.read_text()):
+            assert time.monotonic() < end, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        address = json.loads(file.read_text())["address"]
+        start("worker", address, "--nworkers", "2", "--nthreads", "1", "--local-directory", str(tmp_path))
+        yield address, started[1].pid
+        for process in reversed(started):
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def ray_address(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """A head with two CPUs: its address, and its process."""
+    folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))  # the names of sockets are made of it
+    arguments = ["start", "--head", "--port=0", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
+    arguments += ["--include-dashboard=false", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", *arguments, "--temp-dir", str(folder)]
+    file, log = folder / "ray_current_cluster", tmp_path / "log"
+    with log.open("w") as out:
+        # A head that is told that there are no other nodes takes loopback, and so do its children.
+        environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        head = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, env=environment)
+        end = time.monotonic() + 120
+        while "Ray runtime started" not in log.read_text():
+            assert head.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.05)
+        yield file.read_text(), head.pid
+        import psutil
+
+        for process in [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]:
+            with suppress(psutil.Error):
+                process.kill()
+        head.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def workers_of() -> Callable[[int], list[psutil.Process]]:
+    """What gives the workers among the descendants of a process."""
+    return _workers_of
+
+
+def _workers_of(pid: int) -> list[psutil.Process]:
+    """The workers among the descendants of a process: what multiprocessing has started for Dask, and Ray's by name."""
+    import psutil
+
+    found = []
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                command = " ".join(process.cmdline())
+                is_dasks = "multiprocessing.spawn" in command or (
+                    "multiprocessing.forkserver" in command and process.ppid() != pid
+                )
+                if is_dasks or command.startswith("ray::"):
+                    found.append(process)
+    return [process for process in found if not process.name().startswith("ray::Dash")]
+
+
 # -- programs
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +13,6 @@ import pytest
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [
     pytest.mark.stress,
@@ -29,59 +24,6 @@ LARGE = 20_000
 """Bytes of a large value, as the program makes them."""
 MAPPED = 1_000
 """The number of the first element of the map among the executions."""
-
-
-# -- the cluster that is there
-
-
-@pytest.fixture
-def dask_address(tmp_path: Path):
-    """A scheduler and two workers with one thread each, whose nannies start them again."""
-    file = tmp_path / "scheduler.json"
-    options = ["--host", "127.0.0.1", "--no-dashboard"]
-    log = (tmp_path / "log").open("w")
-    started = []
-
-    def start(*arguments: str):
-        command = [sys.executable, "-m", "dask", *arguments, *options]
-        started.append(subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True))
-
-    with log:
-        start("scheduler", "--port", "0", "--scheduler-file", str(file))
-        end = time.monotonic() + 120
-        while not (file.exists() and file.read_text()):
-            assert time.monotonic() < end, (tmp_path / "log").read_text()
-            time.sleep(0.05)
-        address = json.loads(file.read_text())["address"]
-        start("worker", address, "--nworkers", "2", "--nthreads", "1", "--local-directory", str(tmp_path))
-        yield address, started[1].pid
-        for process in reversed(started):
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(60)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-# -- workers
-
-
-def workers_of(pid: int):
-    """The workers among the descendants of a process: what multiprocessing has started for Dask, and Ray's by name."""
-    import psutil
-
-    found = []
-    with suppress(psutil.Error):
-        for process in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.Error):
-                command = " ".join(process.cmdline())
-                is_dasks = "multiprocessing.spawn" in command or (
-                    "multiprocessing.forkserver" in command and process.ppid() != pid
-                )
-                if is_dasks or command.startswith("ray::"):
-                    found.append(process)
-    return [process for process in found if not process.name().startswith("ray::Dash")]
 
 
 # -- the judge
@@ -157,8 +99,8 @@ class Judge:
 
 
 @pytest.mark.parametrize("runner", ["dask-processes", "dask-address", "ray"])
-def test_workers_killed_at_any_moment_leave_every_run_with_its_value_or_the_reason(
-    start_program: Any, request: pytest.FixtureRequest, rng: random.Random, seed: int, runner: str
+def test_workers_killed_at_any_moment_leave_every_run_with_its_value_or_the_reason(  # noqa: PLR0917 - fixtures
+    start_program: Any, request: pytest.FixtureRequest, workers_of: Any, rng: random.Random, seed: int, runner: str
 ):
     address = request.getfixturevalue("dask_address") if runner == "dask-address" else None
     moments = sorted(rng.uniform(0, 6) for _ in range(rng.randint(1, 4)))

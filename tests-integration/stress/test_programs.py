@@ -6,13 +6,12 @@ import os
 import random
 import sys
 import threading
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from riverrun.task_runners import DaskTaskRunner, RayTaskRunner
-from riverrun.testing import check_program, drawn_program
+from riverrun.testing import check_program, drawn_program, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +49,7 @@ class Killer:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._kill)
 
-    def __enter__(self) -> Killer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -71,8 +70,6 @@ class Killer:
 
 def found_by(seed: int, runner: Any, workers: Callable[[], list[psutil.Process]]) -> Iterator[str]:
     """Run the programs; give what was wrong."""
-    from riverrun.testing import within
-
     for number in range(seed * 1_000_000, seed * 1_000_000 + PROGRAMS):
         program = drawn_program(number)
         with Killer(random.Random(f"kills {number}"), workers) as killer:
@@ -82,14 +79,14 @@ def found_by(seed: int, runner: Any, workers: Callable[[], list[psutil.Process]]
             yield f"program {number}, {killer.kills} kills: {result}"
 
 
-def test_programs_on_a_dask_cluster_whose_workers_are_killed(dask_address: Any, seed: int):
+def test_programs_on_a_dask_cluster_whose_workers_are_killed(dask_address: Any, workers_of: Any, seed: int):
     address, pid = dask_address
     runner = DaskTaskRunner(address=address, max_worker_losses=LOSSES)
     found = list(found_by(seed, runner, lambda: workers_of(pid)))
     assert not found, "\n".join(found)
 
 
-def test_programs_on_a_ray_cluster_whose_workers_are_killed(ray_address: Any, seed: int):
+def test_programs_on_a_ray_cluster_whose_workers_are_killed(ray_address: Any, workers_of: Any, seed: int):
     address, pid = ray_address
     runner = RayTaskRunner(address=address, max_worker_losses=LOSSES)
     found = list(found_by(seed, runner, lambda: workers_of(pid)))
