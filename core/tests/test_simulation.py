@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,20 @@ def test_a_worker_that_dies_takes_its_runs_with_it_and_they_are_run_again(simula
         return future.result(), simulation.executed(future), future.task_run.run_count
 
     assert lossy() == ("well", 2, 2)
+
+
+@task
+def interrupts() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_ends_a_simulation():
+    @flow
+    def interrupted() -> Any:
+        return interrupts().result()
+
+    with pytest.raises((KeyboardInterrupt, AssertionError)), simulated(1) as simulation:
+        interrupted.with_options(task_runner=simulation.task_runner)()
 
 
 def test_an_option_that_does_not_exist_is_refused():
