@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -220,18 +221,33 @@ def test_a_worker_that_dies_takes_its_runs_with_it_and_they_are_run_again(simula
     assert lossy() == ("well", 2, 2)
 
 
+came = threading.Event()
+
+
+class Stopped(BaseException):
+    """What a signal raises in the main thread, as the time limit of a test does."""
+
+
 @task
-def interrupts() -> None:
-    signal.raise_signal(signal.SIGINT)
+def interrupts(simulation: Any) -> None:
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+    assert came.wait(10)
+    simulation.sleep(1)
 
 
-def test_a_signal_ends_a_simulation():
-    @flow
-    def interrupted() -> Any:
-        return interrupts().result()
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="only there can a thread be sent a signal")
+def test_what_a_signal_raises_ends_a_simulation():
+    def stop(*_: Any) -> None:
+        came.set()
+        raise Stopped
 
-    with pytest.raises((KeyboardInterrupt, AssertionError)), simulated(1) as simulation:
-        interrupted.with_options(task_runner=simulation.task_runner)()
+    came.clear()
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises((Stopped, AssertionError)), simulated(1) as simulation:
+            flow(task_runner=simulation.task_runner)(lambda: interrupts(simulation).result())()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_an_option_that_does_not_exist_is_refused():
