@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,35 @@ def test_a_worker_that_dies_takes_its_runs_with_it_and_they_are_run_again(simula
         return future.result(), simulation.executed(future), future.task_run.run_count
 
     assert lossy() == ("well", 2, 2)
+
+
+came = threading.Event()
+
+
+class Stopped(BaseException):
+    """What a signal raises in the main thread, as the time limit of a test does."""
+
+
+@task
+def interrupts(simulation: Any) -> None:
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+    assert came.wait(10)
+    simulation.sleep(1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="only there can a thread be sent a signal")
+def test_what_a_signal_raises_ends_a_simulation():
+    def stop(*_: Any) -> None:
+        came.set()
+        raise Stopped
+
+    came.clear()
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises((Stopped, AssertionError)), simulated(1) as simulation:
+            flow(task_runner=simulation.task_runner)(lambda: interrupts(simulation).result())()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_an_option_that_does_not_exist_is_refused():

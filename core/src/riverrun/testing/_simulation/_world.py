@@ -216,12 +216,22 @@ class World:
         if me is not self._main:
             me.baton.acquire()
             return
+        try:
+            self._wait_for_turn_in_main(me)
+        except BaseException:  # a signal: the others unwind before this thread goes on
+            if self.failed is None:
+                self.violate("interrupted from outside", fatal=True)
+            me.baton.acquire(blocking=self._running is not me)
+            raise
+
+    def _wait_for_turn_in_main(self, me: Fiber) -> None:
         steps = -1
         while not me.baton.acquire(timeout=STUCK_AFTER):
             if self.steps == steps:  # it waits for something real, a lock perhaps that a sleeping thread has
                 msg = f"thread `{self._running.name}` is stuck outside of the simulation: {_stack_of(self._running)}"
                 self.violate(msg, fatal=True)
-                raise Violation(msg)
+                self._running = me  # nobody will hand over
+                raise self.failed or Violation(msg)
             steps = self.steps
 
     def _hand_over(self, fiber: Fiber) -> None:
