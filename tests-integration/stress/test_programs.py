@@ -28,14 +28,16 @@ PROGRAMS = int(os.environ.get("STRESS_PROGRAMS", "100"))
 """How many programs for each cluster and seed."""
 LOSSES = 2
 """How often a run may be lost with its worker."""
-BETWEEN = 2.0
+MOST_KILLS = 3
+"""For each program: a cluster whose workers die all the time runs nothing."""
+BETWEEN = 3.0
 """Seconds between two kills, at most."""
 LIMIT = 120
 """Seconds after which a program hangs."""
 
 
 class Killer:
-    """Kills a worker now and then, as long as the context lasts.
+    """Kills a worker now and then, a few times, as long as the context lasts.
 
     Args:
         rng: decides when, and which one.
@@ -60,7 +62,9 @@ class Killer:
     def _kill(self) -> None:
         import psutil
 
-        while not self._over.wait(self._rng.uniform(0, BETWEEN)):
+        for _ in range(self._rng.randint(0, MOST_KILLS)):
+            if self._over.wait(self._rng.uniform(0, BETWEEN)):
+                return
             workers = sorted(self._workers(), key=lambda process: process.pid)
             if workers:
                 self.kills += 1

@@ -210,11 +210,15 @@ class Home:
 
     def tell_if_idle(self) -> None:
         """Call what waits for the end, if this is the end."""
-        if not self.live and not self.finishing:
-            with self._lock:
-                then, self.when_idle_then = self.when_idle_then, None
-            if then is not None:
-                then()
+        if self.live or self.finishing:
+            return
+        with self._lock:
+            # Looked at once more: between the look and the lock, the flow may have submitted more, and begun to wait.
+            if self.live or self.finishing:
+                return
+            then, self.when_idle_then = self.when_idle_then, None
+        if then is not None:
+            then()
 
 
 def _nothing() -> None:

@@ -40,7 +40,7 @@ class CallbackThread:
 
     def run(self, function: Callable[[], object]) -> None:
         """Call a function (it never raises) soon."""
-        if self._nested and self._serving and threading.get_ident() == self._ident:
+        if self._nested and threading.get_ident() == self._ident:
             function()
             return
         self._queue.put(function)
@@ -63,6 +63,7 @@ class CallbackThread:
             if function is None:
                 with self._lock:
                     self._serving = False
+                    self._ident = None  # the next thread may have the same number, and be another's
                 if ended is not None:
                     ended.set()
                 if not self._queue.empty():  # it came in between

@@ -65,13 +65,18 @@ class Reference:
         return self._known[id(run)]
 
     def is_cut_off(self, run: Run) -> bool:
-        """Say whether an interrupt has ended its upstreams, whose values it may have had all the same."""
+        """Say whether its upstreams ended without the values that it may have had all the same.
+
+        An interrupt has ended them; or the value of a cached run was lost while it was fetched to be kept.
+        """
         journal = self._journal
-        if not self.interrupted or journal is None or self._may_run(run):
+        if journal is None or self._may_run(run):
             return False
+        needed = [*(upstream for upstream, may_fail in upstreams_of(run) if not may_fail), *run.awaited]
         return all(
-            is_completed(upstream) or journal.executed(upstream.future.name)
-            for upstream in [*(upstream for upstream, may_fail in upstreams_of(run) if not may_fail), *run.awaited]
+            is_completed(one)
+            or (journal.executed(one.future.name) and (self.interrupted or one.call.option == "cached"))
+            for one in needed
         )
 
     def _right(self, run: Run) -> Right:
