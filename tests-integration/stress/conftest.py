@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -103,8 +104,10 @@ def dask_address(tmp_path: Path) -> Iterator[tuple[str, int]]:
 
 
 @pytest.fixture
-def ray_address(tmp_path: Path) -> Iterator[tuple[str, int]]:
+def ray_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """A head with two CPUs: its address, and its process."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))  # the names of sockets are made of it
     arguments = ["start", "--head", "--port=0", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
     arguments += ["--include-dashboard=false", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0"]
@@ -129,10 +132,24 @@ def ray_address(tmp_path: Path) -> Iterator[tuple[str, int]]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _is_connected(process: psutil.Process, address: str) -> bool:
+    """Say whether a worker has joined the cluster at an address: one that is being started can do nothing yet."""
+    import psutil
+
+    with suppress(psutil.Error):
+        port = int(address.rpartition(":")[2])
+        return any(there.raddr and there.raddr.port == port for there in process.net_connections("tcp"))
+    return False
+
+
 @pytest.fixture(scope="session")
-def workers_of() -> Callable[[int], list[psutil.Process]]:
-    """What gives the workers among the descendants of a process."""
-    return _workers_of
+def workers_of() -> Callable[..., list[psutil.Process]]:
+    """What gives the workers among the descendants of a process; with an address, those that have joined there."""
+
+    def found(pid: int, joined: str = "") -> list[psutil.Process]:
+        return [one for one in _workers_of(pid) if not joined or _is_connected(one, joined)]
+
+    return found
 
 
 def _workers_of(pid: int) -> list[psutil.Process]:

@@ -86,7 +86,7 @@ def found_by(seed: int, runner: Any, workers: Callable[[], list[psutil.Process]]
 def test_programs_on_a_dask_cluster_whose_workers_are_killed(dask_address: Any, workers_of: Any, seed: int):
     address, pid = dask_address
     runner = DaskTaskRunner(address=address, max_worker_losses=LOSSES)
-    found = list(found_by(seed, runner, lambda: workers_of(pid)))
+    found = list(found_by(seed, runner, lambda: workers_of(pid, address)))
     assert not found, "\n".join(found)
 
 

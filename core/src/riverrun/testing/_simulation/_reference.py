@@ -65,10 +65,7 @@ class Reference:
         return self._known[id(run)]
 
     def is_cut_off(self, run: Run) -> bool:
-        """Say whether its upstreams ended without the values that it may have had all the same.
-
-        An interrupt has ended them; or the value of a cached run was lost while it was fetched to be kept.
-        """
+        """Say whether its upstreams ended without the values that it may have had: interrupted, or lost on their way."""
         journal = self._journal
         if journal is None or self._may_run(run):
             return False
