@@ -65,7 +65,7 @@ class Reference:
         return self._known[id(run)]
 
     def is_cut_off(self, run: Run) -> bool:
-        """Say whether its upstreams ended without the values that it may have had: interrupted, or lost on their way."""
+        """Say whether its upstreams ended without the values that it may have had: interrupted, or lost."""
         journal = self._journal
         if journal is None or self._may_run(run):
             return False
