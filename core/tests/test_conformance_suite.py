@@ -107,6 +107,56 @@ HEAD = """
         def start(self):
             yield self.executor()
 
+    class HonestPoolTaskRunner(TaskRunner):
+        concurrency = Concurrency.CONCURRENT
+        class executor(ThreadPoolExecutor):
+            pass
+        def start(self):
+            return self.executor(4)
+
+    class HonestCluster:
+        max_worker_losses = 0
+        def __init__(self):
+            self.pool = ThreadPoolExecutor(16)
+        def send(self, call, report):
+            handle = Future()
+            self.pool.submit(self.run, call, report, handle)
+            return handle
+        def run(self, call, report, handle):
+            try:
+                values = [self.value(upstream) for upstream in call.upstreams]
+            except Exception as error:
+                handle.set_exception(error)
+                return
+            if handle.set_running_or_notify_cancel():
+                outcome, value = call.run_keeping(values, 10**6)
+                if outcome.error is None and not outcome.void:
+                    handle.set_result(value)
+                else:
+                    handle.set_exception(LookupError("it has no value"))
+                report.ended(outcome, handle)
+        def value(self, upstream):
+            return upstream.result()
+        def fetch(self, handle):
+            return handle.result()
+        def holds(self, handle):
+            return True
+        def put(self, value):
+            handle = Future()
+            handle.set_result(value)
+            return handle
+        def cancel(self, handle):
+            return handle.cancel()
+
+    class HonestClusterTaskRunner(TaskRunner):
+        concurrency = Concurrency.PARALLEL
+        executor = HonestCluster
+        @contextmanager
+        def start(self):
+            executor = self.executor()
+            with executor.pool:
+                yield executor
+
     class Declared:
         pass
 """
@@ -147,6 +197,8 @@ class Kind(NamedTuple):
     text: str
     hangs: bool = False
     waits: bool = False
+    honest: str = "honest"
+    """Which of the honest runners it is made from."""
 
     @property
     def time_limit(self):
@@ -154,6 +206,26 @@ class Kind(NamedTuple):
         return 2 if self.hangs else 8 if self.waits else 60
 
 
+ONE_THREAD = """
+    class BrokenTaskRunner(HonestPoolTaskRunner):
+        class executor(ThreadPoolExecutor):
+            def __init__(self, threads):
+                super().__init__(threads)
+                self.thread = threading.get_ident()
+            def submit(self, call):
+                if threading.get_ident() != self.thread:
+                    raise OSError("from another thread")
+                return super().submit(call)
+"""
+AN_ENGINE = """
+    import contextvars
+    class BrokenTaskRunner(HonestPoolTaskRunner):
+        pass
+    class Declared:
+        @pytest.fixture(autouse=True)
+        def break_the_engine(self, monkeypatch):
+            monkeypatch.setattr("{name}", {value})
+"""
 BROKEN = {
     "drops_a_task": Kind(
         """
@@ -493,6 +565,100 @@ BROKEN = {
         "test_the_runner_can_be_pickled",
         "not this one",
     ),
+    "starts_a_call_whose_upstream_has_failed": Kind(
+        """
+        class BrokenTaskRunner(HonestClusterTaskRunner):
+            class executor(HonestCluster):
+                def value(self, upstream):
+                    return upstream.exception() or upstream.result()
+        """,
+        "test_a_task_whose_upstream_fails_while_it_is_being_sent_never_runs[small]",
+        "a task whose upstream failed never runs; this one got bytes LookupError",
+        honest="cluster",
+    ),
+    "starts_a_call_with_a_large_argument_whose_upstream_has_failed": Kind(
+        """
+        class BrokenTaskRunner(HonestClusterTaskRunner):
+            class executor(HonestCluster):
+                def value(self, upstream):
+                    return upstream.exception() or upstream.result()
+        """,
+        "test_a_task_whose_upstream_fails_while_it_is_being_sent_never_runs[large]",
+        "a task whose upstream failed never runs; this one got SlowToPickle LookupError",  # nothing is pickled here
+        honest="cluster",
+    ),
+    "says_that_what_it_has_has_begun": Kind(
+        """
+        class BrokenTaskRunner(HonestClusterTaskRunner):
+            class executor(HonestCluster):
+                def send(self, call, report):
+                    report.begun(1.0)
+                    return super().send(call, report)
+        """,
+        "test_no_attempt_is_counted_of_a_run_that_was_cancelled_before_it_began",
+        "an attempt is counted when it has begun",
+        honest="cluster",
+    ),
+    "says_that_it_does_not_stop_a_call_and_stops_it": Kind(
+        """
+        class Stopped(Future):
+            def cancel(self):
+                super().cancel()
+                return False
+        class BrokenTaskRunner(HonestPoolTaskRunner):
+            class executor(ThreadPoolExecutor):
+                def submit(self, call):
+                    future = Stopped()
+                    super().submit(lambda: future.set_result(call()))
+                    return future
+        """,
+        "test_a_cancel_that_is_refused_changes_nothing[sync]",
+        "a cancel() that says False takes a run none of its retries",
+        honest="pool",
+    ),
+    "takes_calls_of_one_thread_only": Kind(
+        ONE_THREAD,
+        "test_callbacks_and_hooks_may_call_tasks_and_wait_for_them",
+        "each is called once, may call tasks and wait for them",
+        honest="pool",
+    ),
+    "takes_calls_of_the_thread_of_the_loop_only": Kind(
+        ONE_THREAD,
+        "test_callbacks_and_hooks_of_an_async_flow_may_call_tasks_and_wait_for_them[asyncio]",
+        "each is called once, may call tasks and wait for them",
+        honest="pool",
+    ),
+    "takes_no_calls_of_the_thread_of_callbacks": Kind(
+        ONE_THREAD,
+        "test_a_callback_may_wait_for_the_task_of_another_callback",
+        "OSError: from another thread",
+        honest="pool",
+    ),
+    # What follows is owed by the engine, and holds on every runner: here the engine is broken, and the runner is not.
+    "has_an_engine_that_takes_an_empty_map_for_no_list": Kind(
+        AN_ENGINE.format(name="riverrun._inputs.UpstreamList", value="type('Nothing', (), {})"),
+        "test_a_map_is_a_list_for_a_task_that_takes_it[0]",
+        "a task that takes a map gets a list of its values",
+        honest="pool",
+    ),
+    "has_an_engine_that_gives_an_empty_map_as_it_is": Kind(
+        AN_ENGINE.format(name="riverrun._conclusions._resolved", value="lambda value: value"),
+        "test_a_map_is_a_list_for_who_calls_a_flow_that_returns_it[0]",
+        "a flow that returns a map gives a list of its values",
+        honest="pool",
+    ),
+    "has_an_engine_that_calls_hooks_outside_of_the_flow": Kind(
+        AN_ENGINE.format(name="riverrun._steps._user_context", value="lambda run: contextvars.Context()"),
+        "test_what_is_called_in_a_callback_or_hook_is_a_task_run_of_the_flow[hook]",
+        "they belong to the flow",
+        honest="pool",
+    ),
+    "has_an_engine_that_does_not_log_what_a_hook_raises": Kind(
+        AN_ENGINE.format(name="riverrun._logging.root_logger.error", value="lambda *args, **kwargs: None"),
+        "test_what_a_callback_or_hook_raises_is_logged_and_changes_nothing",
+        "... and is logged, once",
+        honest="pool",
+    ),
 }
 
 
@@ -545,18 +711,24 @@ class Run(NamedTuple):
 
 HANGS = 300
 """A limit against hangs, in seconds."""
-HONEST = "class BrokenTaskRunner(HonestTaskRunner): pass"
 
 
 def suite_of(runner: str, tail: str = TAIL, time_limit: float = 60) -> str:
     return dedent(HEAD) + dedent(runner) + dedent(tail) + f"    time_limit = {time_limit}\n"
 
 
+HONEST = {
+    "honest": suite_of("class BrokenTaskRunner(HonestTaskRunner): pass"),
+    "pool": suite_of("class BrokenTaskRunner(HonestPoolTaskRunner): pass"),
+    "cluster": suite_of("class BrokenTaskRunner(HonestClusterTaskRunner): pass"),
+}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     """Run each kind, those that hang (and leave their threads) in a process of their own; and those that lose calls."""
-    others = {"honest": suite_of(HONEST), "without_the_fixture": suite_of("", WITHOUT_THE_FIXTURE)}
-    tests = [f"test_honest.py::TestBroken::{test}" for test in OF_THE_HONEST]
+    others = HONEST | {"without_the_fixture": suite_of("", WITHOUT_THE_FIXTURE)}
+    tests = [f"test_{name}.py::TestBroken::{test}" for name, test in OF_THE_HONEST]
     tests.append("test_without_the_fixture.py::TestBroken::test_a_thousand_tasks_complete")
     with ExitStack() as stack:
         runs = {}
@@ -580,7 +752,7 @@ def verdicts(runs: dict[str, Run]) -> dict[tuple[str, str], Verdict]:
 WITHOUT_THE_FIXTURE = """
     class TestBroken(TaskRunnerConformance):
 """
-OF_THE_HONEST = sorted({kind.test for kind in BROKEN.values()})
+OF_THE_HONEST = sorted({(kind.honest, kind.test) for kind in BROKEN.values()})
 
 
 @pytest.mark.timeout(2 * HANGS)
@@ -592,11 +764,11 @@ def test_a_broken_runner_fails_the_suite_by_name__one_that(kind: str, verdicts: 
 
 
 @pytest.mark.timeout(2 * HANGS)
-@pytest.mark.parametrize("test", OF_THE_HONEST)
+@pytest.mark.parametrize(("name", "test"), OF_THE_HONEST)
 def test_the_honest_runner_that_the_broken_ones_are_made_from_passes(
-    test: str, verdicts: dict[tuple[str, str], Verdict]
+    name: str, test: str, verdicts: dict[tuple[str, str], Verdict]
 ):
-    verdict = verdicts["honest", test]
+    verdict = verdicts[name, test]
     assert verdict.outcome == "passed" or "no obligation of this runner" in verdict.text, verdict.text
 
 
@@ -718,7 +890,7 @@ def test_ctrl_c_is_tried_also_where_it_is_ignored_as_in_the_background_of_a_shel
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which processes that are started inherit
     try:
         test = "test_the_process_ends_and_leaves_no_other_behind_after[ctrl_c-sync]"
-        with suites_run(tmp_path, {"honest": suite_of(HONEST)}, f"test_honest.py::TestBroken::{test}") as run:
+        with suites_run(tmp_path, {"honest": HONEST["honest"]}, f"test_honest.py::TestBroken::{test}") as run:
             verdict = run.verdicts()["honest", test]
     finally:
         signal.signal(signal.SIGINT, before)

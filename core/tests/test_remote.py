@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import pytest
 from riverrun import CrashedRun, MissingContextError, WorkerLost, allow_failure, as_completed, flow, gather, quote, task
 from riverrun.abc import Concurrency, RemoteTaskExecutor, TaskRunner, current_executor
 from riverrun.states import Completed, Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMIT = 10
 MOST = 100
@@ -36,7 +41,8 @@ class Cluster:
 
     max_worker_losses = 2
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 16, *, exact: bool = False) -> None:
+        self.cancel_is_exact = exact
         self.sent: list[Any] = []
         self.fetched = 0
         self.puts: list[Any] = []
@@ -46,14 +52,24 @@ class Cluster:
         self.more_retries = 0
         self.hold: dict[str, threading.Event] = {}
         """Calls of these tasks wait before they begin."""
+        self.by_hand: dict[str, Handle | None] = {}
+        """The first call of each of these tasks, which is not run: the test says what becomes of it."""
+        self.forgetful: set[str] = set()
+        """The values of these tasks are lost at once."""
+        self.executed: Counter[str] = Counter()
+        """How often each run has been executed, by its name."""
         self._running: set[str] = set()
-        self._pool = ThreadPoolExecutor(16)
+        self._pool = ThreadPoolExecutor(threads)
 
     def send(self, call: Any, report: Any, /) -> Handle:
         handle = Handle(pickle.loads(pickle.dumps(_travelling(call))), report)  # noqa: S301
         self.sent.append(call.name)
         if self.more_retries:
             report.retries(self.more_retries)
+        task_name = call.name.rsplit("-", 2)[0]
+        if task_name in self.by_hand and self.by_hand[task_name] is None:
+            self.by_hand[task_name] = handle
+            return handle
         self._pool.submit(self._run, handle, call.upstreams)
         return handle
 
@@ -77,11 +93,18 @@ class Cluster:
             handle.done.set()
             handle.report.lost(WorkerLost(f"{handle.call.name} is gone"), **losses.pop(0))
             return
+        self.execute(handle, [upstream.value for upstream in upstreams])
+
+    def execute(self, handle: Handle, values: list[Any]) -> None:
+        """Run a call with the values that it takes, and tell how it ended."""
+        name = handle.call.name.rsplit("-", 2)[0]
         handle.report.begun(1.0)
-        outcome, value = handle.call.run_keeping([upstream.value for upstream in upstreams], MOST)
+        self.executed[handle.call.name] += 1
+        outcome, value = handle.call.run_keeping(values, MOST)
         outcome = pickle.loads(pickle.dumps(outcome))  # noqa: S301
         self._running.discard(handle.call.name)
         handle.value, handle.failed = value, outcome.error is not None or outcome.void
+        handle.is_there = name not in self.forgetful
         handle.done.set()
         handle.report.ended(outcome, handle)
 
@@ -127,10 +150,12 @@ def _travelling(call: Any) -> Any:
 class ClusterTaskRunner(TaskRunner):
     concurrency = Concurrency.PARALLEL
     made: ClassVar[list[Cluster]] = []
+    threads: int = 16
+    exact: bool = False
 
     @contextmanager
     def start(self):
-        cluster = Cluster()
+        cluster = Cluster(self.threads, exact=self.exact)
         self.made.append(cluster)
         try:
             yield cluster
@@ -590,3 +615,330 @@ def test_an_interrupted_flow_ends_what_is_on_the_cluster():
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert futures[0].state.name == "Cancelled"
+
+
+# -- several things at once
+
+
+def gone(handle: Handle, *, begun: bool) -> None:
+    """Tell that a call is lost with its worker."""
+    handle.failed = True
+    handle.done.set()
+    handle.report.lost(WorkerLost("its worker died"), begun=begun)
+
+
+def in_another_thread(function: Callable[[], object]) -> None:
+    """Call a function, and wait for it."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, point: str, function: Callable[[], object]) -> None:
+    """Call a function in another thread when a thread gets to a named point of the engine for the first time."""
+    first = threading.Lock()
+
+    def reached(name: str) -> None:
+        if name == point and first.acquire(blocking=False):
+            in_another_thread(function)
+
+    monkeypatch.setattr("riverrun._steps.reached", reached)
+
+
+@pytest.mark.parametrize(
+    "point", ["a call was lost", "it is tried again", "before it is called back", "before it is packed"]
+)
+def test_a_run_is_lost_while_its_dependent_is_told_as_lost_and_each_is_executed_as_often_as_counted(
+    point: str, monkeypatch: pytest.MonkeyPatch
+):
+    @on_a_cluster
+    def chain():
+        calls = cluster().by_hand = {"big": None, "size": None}
+        first = big()
+        second = size(first)
+        meanwhile(monkeypatch, point, lambda: gone(calls["size"], begun=False))
+        gone(calls["big"], begun=True)
+        assert second.result(timeout=LIMIT) == 1000
+        assert second.task_run.run_count == cluster().executed[second.name] == 1
+        return first.task_run.run_count, cluster().executed[first.name]
+
+    assert chain() == (2, 1)
+
+
+def test_a_run_and_its_dependent_that_two_threads_tell_as_lost_at_once_are_each_run_again(switch_often: None):
+    @on_a_cluster
+    def chain():
+        calls = cluster().by_hand = {"big": None, "size": None}
+        original, gate, telling = cluster().send, threading.Barrier(2), []
+
+        def tell(handle: Handle, *, begun: bool) -> None:
+            gate.wait(LIMIT)
+            gone(handle, begun=begun)
+
+        def send(call: Any, report: Any) -> Handle:
+            handle = original(call, report)
+            if handle is calls["size"]:  # both are told while the second one is still being sent
+                for lost, begun in [(calls["big"], True), (handle, False)]:
+                    telling.append(threading.Thread(target=tell, args=[lost], kwargs={"begun": begun}))
+                    telling[-1].start()
+            return handle
+
+        cluster().send = send
+        first = big()
+        second = size(first)
+        assert second.result(timeout=LIMIT) == 1000
+        for thread in telling:
+            thread.join(LIMIT)
+        return first.task_run.run_count, second.task_run.run_count
+
+    assert Counter(chain() for _ in range(200)) == {(2, 1): 200}
+
+
+@pytest.fixture
+def switch_often():
+    """Let threads take turns as often as that is possible."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_runs_that_are_sent_one_after_the_other_go_on_if_one_of_them_cannot_be_sent():
+    @on_a_cluster
+    def four():
+        cluster().max_worker_losses = 1
+        upstream = big()
+        upstream.wait()
+        names = ["first", "taker", "last"]
+        cluster().by_hand = dict.fromkeys(names)
+        cluster().hold["first"] = threading.Event()
+        first, taker, last = [small.with_options(name=name)(*[upstream] * (name == "taker")) for name in names]
+        for name in names:  # each may be lost once, so from now on they run alone; `first` does, the others wait
+            gone(cluster().by_hand[name], begun=True)
+        cluster().losses["big"] = [{}]
+        cluster().lose(upstream)  # and cannot be made again
+        cluster().hold["first"].set()
+        states = [future.wait(LIMIT) for future in (first, taker, last)]
+        return [state and state.name for state in states]
+
+    assert four() == ["Completed", "Crashed", "Completed"]
+
+
+LOOK_AT_VALUES = {
+    "a name": {"task_run_name": "{value[0]} and {other}"},
+    "a key": {"cache_key_fn": lambda _, parameters: f"{parameters['value'][0]} and {parameters['other']}"},
+}
+
+
+@task
+def size_beside(value: Any, other: Any) -> int:
+    return len(value) + other
+
+
+@pytest.mark.timeout(LIMIT * 3)
+@pytest.mark.parametrize("what", LOOK_AT_VALUES)
+def test_the_only_thread_of_an_executor_brings_news_of_a_run_whose_value_has_to_be_made_again_for(what: str):
+    @flow(task_runner=ClusterTaskRunner(threads=1))
+    def looking():
+        cluster().hold["small"] = threading.Event()
+        first = big()
+        first.wait()
+        other = small(1)
+        dependent = size_beside.with_options(**LOOK_AT_VALUES[what])(first, other)
+        cluster().lose(first)
+        cluster().hold["small"].set()
+        return dependent.result(timeout=LIMIT), first.task_run.run_count
+
+    assert looking() == (1001, 2)
+
+
+def test_a_value_that_is_found_lost_by_two_threads_is_made_again_once_for_both():
+    @on_a_cluster
+    def asking():
+        future = big()
+        future.wait()
+        original, lost = cluster().fetch, future._value.handle
+        others: list[str] = []
+
+        def fetch(handle: Handle) -> str:
+            if handle is not lost or not lost.is_there:
+                return original(handle)
+            lost.is_there = False  # as this thread asks for it; another one finds that, and has it made again
+            in_another_thread(lambda: others.append(future.result()))
+            raise WorkerLost("gone")
+
+        cluster().fetch = fetch
+        assert future.result() == "x" * 1000
+        assert others == ["x" * 1000]
+        return future.task_run.run_count, cluster().executed[future.name]
+
+    assert asking() == (2, 2)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_call_that_was_sent_early_is_sent_again_if_its_upstream_was_lost_and_nothing_is_told_of_it(begun: bool):
+    @on_a_cluster
+    def chain():
+        calls = cluster().by_hand = {"big": None, "size": None}
+        cluster().cancel = lambda _: False
+        first = big()
+        second = size(first)
+        gone(calls["big"], begun=begun)
+        assert second.result(timeout=LIMIT) == 1000
+        return first.task_run.run_count, second.task_run.run_count
+
+    assert chain() == (1 + begun, 1)
+
+
+def test_a_value_that_is_lost_again_as_soon_as_it_is_made_is_made_as_often_as_the_run_may_be_lost():
+    @on_a_cluster
+    def forgetting():
+        cluster().forgetful.add("big")
+        future = big()
+        future.wait()
+        cluster().losses["big"] = [{"begun": False}]  # which is no loss of the value, but what follows is
+        with pytest.raises(
+            WorkerLost, match=r"the run was lost 3 times: it is not run again \(max_worker_losses is 2\)"
+        ):
+            future.result()
+        return future.task_run.run_count, cluster().executed[future.name]
+
+    assert forgetting() == (3, 3)
+
+
+@pytest.mark.parametrize(("exact", "times"), [(True, 1), (False, 2)])
+def test_a_call_that_was_called_back_and_has_begun_goes_on_where_news_of_it_is_certain(exact: bool, times: int):
+    @flow(task_runner=ClusterTaskRunner(exact=exact))
+    def chain():
+        calls = cluster().by_hand = {"big": None, "size": None}
+        asked, answered, told = threading.Event(), threading.Event(), threading.Event()
+
+        def cancel(_: Handle) -> bool:
+            asked.set()
+            return False
+
+        cluster().cancel = cancel
+        first = big()
+        second = size(first)
+        first.add_done_callback(lambda _: told.set())
+        cluster().hold["big"] = threading.Event()
+        gone(calls["big"], begun=True)
+        assert asked.wait(LIMIT)
+        second._job.home.dispatch.remote.asking.run(answered.set)  # behind the answer
+        assert answered.wait(LIMIT)
+        cluster().hold["big"].set()
+        assert told.wait(LIMIT)  # behind its dependents
+        cluster().execute(calls["size"], ["x" * 1000])
+        assert second.result(timeout=LIMIT) == 1000
+        return cluster().sent.count(second.name)
+
+    assert chain() == times
+
+
+# -- what is said
+
+
+def test_a_cancel_that_raises_is_a_warning_and_leaves_the_run_as_it_is(caplog: pytest.LogCaptureFixture):
+    @on_a_cluster
+    def cancelling():
+        def cancel(_: Handle) -> bool:
+            raise ConnectionError("no answer")
+
+        cluster().cancel = cancel
+        cluster().hold["small"] = threading.Event()
+        future = small(1)
+        assert not future.cancel()
+        cluster().hold["small"].set()
+        return future.result(), future.task_run.run_count
+
+    assert cancelling() == (1, 1)
+    [record] = [record for record in caplog.records if "could not be cancelled" in record.getMessage()]
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        f"Task run 'small-{small.short_hash}-0' could not be cancelled: what runs it raised "
+        f"ConnectionError('no answer')."
+    )
+    assert record.task_run_name == f"small-{small.short_hash}-0"
+
+
+def lost_value(cluster: Cluster) -> Any:
+    """Give a future whose value is lost."""
+    future = big()
+    future.wait()
+    cluster.lose(future)
+    return future
+
+
+def test_a_value_that_is_made_again_is_a_warning(caplog: pytest.LogCaptureFixture):
+    @on_a_cluster
+    def asking():
+        return len(lost_value(cluster()).result())
+
+    assert asking() == 1000
+    [record] = [record for record in caplog.records if "is gone" in record.getMessage()]
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        f"The value of task run 'big-{big.short_hash}-0' is gone with the worker that had it: it is run again "
+        f"(loss 1 of 2)."
+    )
+
+
+def test_a_value_whose_call_is_refused_says_that_it_cannot_be_made_again_and_why():
+    @on_a_cluster
+    def asking():
+        future = lost_value(cluster())
+
+        def send(_call: Any, _report: Any) -> Handle:
+            raise ValueError("no such queue")
+
+        cluster().send = send
+        with pytest.raises(CrashedRun) as raised:
+            future.result()
+        assert isinstance(raised.value.__cause__, ValueError)
+        return str(raised.value)
+
+    assert asking() == (
+        f"The value of task run 'big-{big.short_hash}-0' cannot be made again: ValueError: no such queue"
+    )
+
+
+def test_a_value_whose_call_finds_no_cluster_is_lost_with_what_the_executor_says():
+    @on_a_cluster
+    def asking():
+        future = lost_value(cluster())
+
+        def send(_call: Any, _report: Any) -> Handle:
+            raise CrashedRun("the cluster is gone")
+
+        cluster().send = send
+        with pytest.raises(CrashedRun, match=r"^the cluster is gone$"):
+            future.result()
+        return future.task_run.run_count
+
+    assert asking() == 1
+
+
+interrupted: list[str] = []
+
+
+@task
+def interrupted_the_second_time() -> str:
+    interrupted.append("attempt")
+    if len(interrupted) > 1:
+        raise KeyboardInterrupt
+    return "x" * 1000
+
+
+def test_a_value_that_is_interrupted_while_it_is_made_again_is_lost_and_says_so():
+    @on_a_cluster
+    def asking():
+        interrupted.clear()
+        future = interrupted_the_second_time()
+        future.wait()
+        cluster().lose(future)
+        with pytest.raises(WorkerLost) as raised:
+            future.result()
+        return str(raised.value)
+
+    assert asking() == "It was interrupted: KeyboardInterrupt()."

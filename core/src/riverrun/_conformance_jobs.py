@@ -86,6 +86,12 @@ def same(value: Any) -> Any:
 
 
 @task
+def type_name(value: Any) -> str:
+    """Give the name of the type of the argument."""
+    return type(value).__name__
+
+
+@task
 def total(values: Any) -> Any:
     """Sum."""
     return sum(values)
@@ -126,7 +132,38 @@ def _append(file: Path, text: str) -> None:
 
 
 @task
-def leave_a_mark(folder: Path, name: str) -> None:
+def fail_when_released(release: Path) -> Any:
+    """Raise when it is released."""
+    wait_until(release.exists)
+    msg = "no disk"
+    raise ValueError(msg)
+
+
+@task
+def note_arguments(file: Path, *arguments: Any) -> None:
+    """Add a line to a file, which says of what types the arguments are."""
+    _append(file, " ".join(type(argument).__name__ for argument in arguments))
+
+
+class SlowToPickle:
+    """Bytes that take their time to be pickled; on a worker they are plain bytes.
+
+    Args:
+        size: how many.
+        meanwhile: what happens while they are pickled.
+    """
+
+    def __init__(self, size: int, meanwhile: Callable[[], object]) -> None:
+        self.nbytes = size  # as arrays say it
+        self._meanwhile = meanwhile
+
+    def __reduce__(self) -> tuple[type[bytes], tuple[bytes]]:
+        self._meanwhile()
+        return bytes, (bytes(self.nbytes),)
+
+
+@task
+def leave_a_mark(folder: Path, name: str, _: Any = None) -> None:
     """Make a new file in a folder, each time it runs."""
     (folder / f"{name}-{uuid.uuid4().hex}").touch()
 
@@ -208,6 +245,28 @@ async def attempt_async(folder: Path, failures: int) -> int:
     """Fail so many times, then give the number of attempts."""
     number = _number_of_attempt(folder)
     if number <= failures:
+        msg = f"attempt {number}"
+        raise ConnectionError(msg)
+    return number
+
+
+@task
+def held_attempt(folder: Path, release: Path) -> int:
+    """Fail the first time, when it is released; the second time give the number of attempts."""
+    number = _number_of_attempt(folder)
+    if number == 1:
+        wait_until(release.exists)
+        msg = f"attempt {number}"
+        raise ConnectionError(msg)
+    return number
+
+
+@task
+async def held_attempt_async(folder: Path, release: Path) -> int:
+    """Do the same on a loop."""
+    number = _number_of_attempt(folder)
+    if number == 1:
+        await wait_until_async(release.exists)
         msg = f"attempt {number}"
         raise ConnectionError(msg)
     return number

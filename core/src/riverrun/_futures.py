@@ -34,6 +34,8 @@ class Home(Protocol):
     """What is not final, by number."""
     finishing: set[Any]
     """What the end of the flow waits for besides."""
+    closed: State | None
+    """Once nothing more may be submitted: the state that says why."""
 
     def tell_if_idle(self) -> None:
         """Look whether this is the end."""
@@ -224,11 +226,11 @@ class TaskFuture(Upstream, Generic[R_co]):
     def add_done_callback(self, fn: Callable[[TaskFuture[R_co]], object]) -> None:
         """Call `fn(future)` when the run is final: here if it is, else soon, on a thread where it may wait.
 
-        It sees the context variables of this call, so it may call tasks and wait for them. An exception that it raises
-        is logged and goes no further. The flow ends when it has been called.
+        It sees the context variables of this call, so it may call tasks and wait for them; on the event loop of an
+        async flow nothing may wait, so "here" is a thread there, too. An exception that it raises is logged and goes no
+        further. The flow ends when it has been called.
         """
         home = self._run.flow_run
-
         context = copy_context()
 
         def call(future: TaskFuture[Any]) -> None:
@@ -240,7 +242,10 @@ class TaskFuture(Upstream, Generic[R_co]):
 
         home.finishing.add(call)  # the end of the flow waits for it
         if not self._add_callback(lambda future: home.tell(lambda: call(future))):
-            call(self)
+            if home.loop is not None and home.loop.is_here() and home.closed is None:
+                home.tell(lambda: call(self))
+            else:
+                call(self)
 
     def _add_callback(self, fn: Callable[[TaskFuture[Any]], object]) -> bool:
         """Register a callback; false if the run is final already, and then it is not called."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from riverrun import CancelledError, flow
+from riverrun import CancelledError, Task, flow
 from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._asynchrony import on_both_libraries, run_on
-from riverrun.testing._patience import DID_NOT_START, expect_async, limited
+from riverrun.testing._patience import DID_NOT_START, expect, expect_async, limited
 from riverrun.testing._suite import Suite, is_sequential, leave_out
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from riverrun.abc import TaskRunner
+
+
+NOT_COUNTED = "an attempt is counted when it has begun: there is none of a run that was cancelled before that"
+ATTEMPTS: dict[str, Task[..., Any]] = {"sync": _jobs.held_attempt, "async": _jobs.held_attempt_async}
 
 
 @limited
@@ -51,17 +55,69 @@ class Cancellation(Suite):
         folder.mkdir()
 
         @flow(task_runner=task_runner)
-        def changing_its_mind() -> bool:
+        def changing_its_mind() -> tuple[bool, int]:
             for number in range(100):  # more than there are workers, for most runners
                 _jobs.hold(folder / str(number), release)
             future = _jobs.note(mark, "ran")
             cancelled = future.cancel()
             release.touch()
             future.wait()
-            return cancelled
+            return cancelled, future.task_run.run_count
 
-        cancelled = changing_its_mind()
+        cancelled, count = changing_its_mind()
         assert mark.exists() is not cancelled, "a run that was cancelled never runs; one that was not, does"
+        assert count == (0 if cancelled else 1), NOT_COUNTED
+
+    def test_no_attempt_is_counted_of_a_run_that_was_cancelled_before_it_began(
+        self, task_runner: TaskRunner, tmp_path: Path
+    ) -> None:
+        if is_sequential(task_runner):
+            leave_out("in a sync flow of a sequential runner nothing waits")
+        held, release, marks = tmp_path / "held", tmp_path / "release", tmp_path / "marks"
+        held.mkdir()
+        marks.mkdir()
+
+        @flow(task_runner=task_runner)
+        def changing_its_mind() -> tuple[list[bool], list[int]]:
+            holding = [_jobs.hold(held / str(number), release) for number in range(2 * self.workers)]
+            expect(lambda: any(held.iterdir()), DID_NOT_START, self.patience, else_make=release)
+            futures = [
+                _jobs.leave_a_mark(marks, "dependent", wait_for=holding),
+                _jobs.leave_a_mark(marks, "sent", _jobs.same(holding[0])),
+                *[_jobs.leave_a_mark(marks, "ready") for _ in range(10)],
+            ]
+            cancelled = [future.cancel() for future in futures]
+            release.touch()
+            for future in futures:
+                future.wait()
+            return cancelled, [future.task_run.run_count for future in futures]
+
+        cancelled, counts = changing_its_mind()
+        assert cancelled[0], "a run that waits for an upstream can be cancelled"
+        assert counts == [0 if was else 1 for was in cancelled], NOT_COUNTED
+        assert len(list(marks.iterdir())) == sum(counts), "what was cancelled before it began never runs"
+
+    @pytest.mark.parametrize("kind", ATTEMPTS)
+    def test_a_cancel_that_is_refused_changes_nothing(self, task_runner: TaskRunner, tmp_path: Path, kind: str) -> None:
+        if is_sequential(task_runner):
+            leave_out("in a sync flow of a sequential runner a call has ended when it returns")
+        attempts, release = tmp_path / "attempts", tmp_path / "release"
+        attempts.mkdir()
+
+        @flow(task_runner=task_runner)
+        def changing_its_mind() -> tuple[str, int, object]:
+            future = ATTEMPTS[kind].with_options(retries=1)(attempts, release)
+            expect(lambda: any(attempts.iterdir()), DID_NOT_START, self.patience, else_make=release)
+            refused = [not future.cancel() for _ in range(3)]
+            release.touch()
+            state = future.wait()
+            assert state is not None
+            if not all(refused):
+                assert state.name == "Cancelled", "a run that was stopped is Cancelled"
+                leave_out("it can stop a task that runs")
+            return state.name, future.task_run.run_count, future.result(raise_on_failure=False)
+
+        assert changing_its_mind() == ("Completed", 2, 2), "a cancel() that says False takes a run none of its retries"
 
     def test_a_run_that_has_ended_cannot_be_cancelled(self, task_runner: TaskRunner) -> None:
         @flow(task_runner=task_runner)
@@ -84,6 +140,7 @@ class Cancellation(Suite):
             future = _jobs.note(mark, "ran", wait_for=[upstream])
             assert future.cancel(), "a run that has not started can be cancelled"
             await upstream
+            assert future.task_run.run_count == 0, NOT_COUNTED
             return future.state.name
 
         assert run_on(library, changing_its_mind) == "Cancelled"

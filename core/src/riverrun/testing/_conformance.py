@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from riverrun.testing._asynchrony import Asynchrony
 from riverrun.testing._awkward import AwkwardObjects
+from riverrun.testing._callbacks import Callbacks
 from riverrun.testing._cancellation import Cancellation
 from riverrun.testing._contract import Contract
 from riverrun.testing._in_flight import InFlight
@@ -28,6 +29,7 @@ class TaskRunnerConformance(
     LostWorkers,
     AwkwardObjects,
     Cancellation,
+    Callbacks,
     RetriesAndTimeouts,
     Asynchrony,
     InFlight,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from riverrun.abc import TaskRunner
 
 
-class _Collector(logging.Handler):
+class Collector(logging.Handler):
     """Keeps the records it gets."""
 
     def __init__(self) -> None:
@@ -37,11 +37,16 @@ class _Collector(logging.Handler):
         assert len(found) == 1, f"one record with {text!r} comes out in the process of the flow, not {len(found)}"
         return found[0]
 
+    def texts_of(self, error: type[BaseException]) -> list[str]:
+        """Give the texts of the exceptions of a class that were logged."""
+        logged = [record.exc_info[1] for record in self.records if record.exc_info]
+        return sorted([str(raised) for raised in logged if isinstance(raised, error)])
+
 
 @contextmanager
-def _collected() -> Iterator[_Collector]:
+def collected() -> Iterator[Collector]:
     """Collect what comes out below `riverrun` in this process, from level DEBUG on."""
-    logger, collector = logging.getLogger("riverrun"), _Collector()
+    logger, collector = logging.getLogger("riverrun"), Collector()
     level = logger.level
     logger.addHandler(collector)
     logger.setLevel(logging.DEBUG)
@@ -68,7 +73,7 @@ class Observation(Suite):
             future.wait()
             names.append(future.name)
 
-        with _collected() as collector:
+        with collected() as collector:
             logging_flow(return_state=True)
         record = collector.of("low on paper")
         assert record.levelname == "WARNING", "a record keeps its level"
@@ -82,7 +87,7 @@ class Observation(Suite):
             future.wait()
             return future.name
 
-        with _collected() as collector:
+        with collected() as collector:
             name = talking()
         record = collector.of("out of paper")
         assert (record.levelname, record.task_run_name) == ("INFO", name)  # type: ignore[attr-defined]
@@ -95,7 +100,7 @@ class Observation(Suite):
                 future.wait()
             return {text: future.name for text, future in futures.items()}
 
-        with _collected() as collector:
+        with collected() as collector:
             names = talking()
         for text, name in names.items():
             assert collector.of(text).task_run_name == name  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from riverrun import NotReadyError, allow_failure, flow, unmapped
 from riverrun import _conformance_jobs as _jobs
 from riverrun.testing._patience import limited
-from riverrun.testing._suite import Suite
+from riverrun.testing._suite import Suite, is_sequential
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from riverrun.abc import TaskRunner
 
 
+SIZES = {"small": 0, "large": 2_000_000}
+"""Of an argument, in bytes: a small one is part of the call, a large one may go to the workers by itself."""
 KINDS = ("number", "none", "false", "text", "large", "nested")
 
 
@@ -85,6 +88,36 @@ class Values(Suite):
         assert [state.name for state in states] == ["NotReady", "NotReady"], "what depends on a failed run is not ready"
         assert not file.exists(), "a task whose upstream failed never runs"
 
+    @pytest.mark.parametrize("size", SIZES)
+    def test_a_task_whose_upstream_fails_while_it_is_being_sent_never_runs(
+        self, task_runner: TaskRunner, tmp_path: Path, size: str
+    ) -> None:
+        release, file = tmp_path / "release", tmp_path / "ran"
+        if is_sequential(task_runner):
+            release.touch()  # where the upstream has ended before its dependent is called
+        failed = threading.Event()
+
+        def fail_meanwhile() -> None:
+            release.touch()
+            failed.wait(self.patience)
+
+        @flow(task_runner=task_runner)
+        def chain() -> None:
+            upstream = _jobs.fail_when_released(release)
+            upstream.add_done_callback(lambda _: failed.set())
+            dependent = _jobs.note_arguments(file, _jobs.SlowToPickle(SIZES[size], fail_meanwhile), upstream)
+            release.touch()  # where arguments are not pickled, or later
+            with pytest.raises(NotReadyError, match="no disk"):
+                dependent.result()
+            ended.append((dependent.state.name, dependent.task_run.run_count))
+
+        ended: list[tuple[str, int]] = []
+        with pytest.raises(ValueError, match="no disk"):
+            chain()
+        assert ended == [("NotReady", 0)], "what depends on a failed run is not ready, also if it is on its way"
+        ran = file.read_text() if file.exists() else None
+        assert ran is None, f"a task whose upstream failed never runs; this one got {ran}"
+
     def test_allow_failure_hands_the_exception_to_the_task(self, task_runner: TaskRunner) -> None:
         @flow(task_runner=task_runner)
         def forgiving() -> object:
@@ -148,6 +181,36 @@ class Values(Suite):
             return _jobs.add.map(numbers(), 1).result()
 
         assert mapped() == list(range(1, 151)), "a map over a generator reads all of it"
+
+    @pytest.mark.parametrize("size", [0, 1, 2])
+    def test_a_map_is_a_list_for_a_task_that_takes_it(self, task_runner: TaskRunner, size: int) -> None:
+        @flow(task_runner=task_runner)
+        def mapped() -> tuple[object, ...]:
+            futures = _jobs.add.map(range(size), 1)
+            nested = _jobs.same([{"a map": futures}, (futures,), Pair(futures, {"deep": [futures]})])
+            return _jobs.type_name(futures).result(), _jobs.same(futures).result(), nested.result()
+
+        values = list(range(1, size + 1))
+        kind, plain, nested = mapped()
+        assert (kind, plain) == ("list", values), "a task that takes a map gets a list of its values"
+        assert nested == [{"a map": values}, (values,), Pair(values, {"deep": [values]})], "... also inside of data"
+
+    @pytest.mark.parametrize("size", [0, 1, 2])
+    def test_a_map_is_a_list_for_who_calls_a_flow_that_returns_it(self, task_runner: TaskRunner, size: int) -> None:
+        @flow(task_runner=task_runner)
+        def plain() -> object:
+            return _jobs.add.map(range(size), 1)
+
+        @flow(task_runner=task_runner)
+        def nested() -> object:
+            futures = _jobs.add.map(range(size), 1)
+            return [{"a map": futures}, (futures,), Pair(futures, {"deep": [futures]})]
+
+        values = list(range(1, size + 1))
+        given = plain()
+        assert (type(given), given) == (list, values), "a flow that returns a map gives a list of its values"
+        assert plain(return_state=True).result() == values, "... also in its state"
+        assert nested() == [{"a map": values}, (values,), Pair(values, {"deep": [values]})], "... also inside of data"
 
     def test_one_failure_in_a_map_leaves_its_neighbours_alone(self, task_runner: TaskRunner) -> None:
         @flow(task_runner=task_runner)
