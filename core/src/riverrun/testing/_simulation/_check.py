@@ -107,7 +107,8 @@ def check_program(
             return executions(folder, run.body.label, seen)
 
         known = None if kills else Journal()
-        result.violations = list(violations(record, Truth(known, losses if kills else 0, executed, lambda _: 0)))
+        # A worker that is killed between the note that a call begins and its function's first line has executed nothing.
+        result.violations = list(violations(record, Truth(known, losses if kills else 0, executed, lambda _: kills)))
     return result
 
 
