@@ -337,7 +337,7 @@ class InFlightCall:
 
     def cancel(self) -> bool:
         """Withdraw it, if it has not begun."""
-        return self._remote.withdraw(self)
+        return bool(self._remote.withdraw(self))
 
     def is_running(self) -> bool:
         """Say that it is not known to have begun: the machine knows when it is."""
