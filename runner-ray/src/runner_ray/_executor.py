@@ -99,6 +99,10 @@ class RayTaskExecutor:
 
     def _end_by_force(self, sendings: list[Sending]) -> None:
         """End calls on a cluster that goes on; with their worker processes, if they run there."""
+        # Those that take what has no value never begin, and Ray is about to end them itself: if it is told to end one
+        # at that moment, an assertion of its own ends this process ("Tried to complete task that was not pending").
+        doomed = _doomed(sendings)
+        sendings = [sending for sending in sendings if sending.key not in doomed]
         for sending in sendings:
             with suppress(Exception):
                 self._ray.cancel(sending.value.outcome, force=True)
@@ -255,3 +259,17 @@ class RayTaskExecutor:
             self._open.lose(sending, CrashedRun(f"Task run {sending.name!r}: {why}"), final=True)
         self._waiter.stop()
         self._waiter.join()  # the session is closed next, and nobody may wait with it by then
+
+
+def _doomed(sendings: list[Sending]) -> set[str]:
+    """Give the keys of those calls that take something which has no value, or never will."""
+    doomed: set[str] = set()
+    before = -1
+    while len(doomed) != before:  # what takes a value of one of these is one of these
+        before = len(doomed)
+        doomed |= {
+            sending.key
+            for sending in sendings
+            if any(value.failed or value.is_void or value.key in doomed for value in sending.upstreams)
+        }
+    return doomed

@@ -69,6 +69,7 @@ class Losses:
             sending.value.is_void = True
             self._open.take(sending)
             return
+        sending.value.failed = True
         outcome = pickle.loads(cause.outcome)  # noqa: S301 - from a task
         if self._open.take(sending):
             sending.report.ended(outcome, sending.value)

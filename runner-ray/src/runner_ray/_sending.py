@@ -15,7 +15,7 @@ class Value:
         key: the call's that makes it; empty for a value that was put there.
     """
 
-    __slots__ = ("__weakref__", "is_void", "key", "lost", "outcome", "ref")
+    __slots__ = ("__weakref__", "failed", "is_void", "key", "lost", "outcome", "ref")
 
     def __init__(self, key: str = "", ref: Any = None) -> None:
         self.key = key
@@ -25,6 +25,8 @@ class Value:
         """Ray's reference to the outcome, until that is there."""
         self.lost = False
         """Whether the value is known to be gone."""
+        self.failed = False
+        """Whether the call has ended without a value."""
         self.is_void = False
         """Whether the call never begins, for something that it takes has no value."""
 
