@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     import psutil
 
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, which reads it then
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
 LIMIT = 400
 """Seconds after which a program hangs; on a busy machine one that starts and ends an instance of Ray takes 40."""
 GONE_WITHIN = 60
@@ -104,10 +107,8 @@ def dask_address(tmp_path: Path) -> Iterator[tuple[str, int]]:
 
 
 @pytest.fixture
-def ray_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+def ray_address(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """A head with two CPUs: its address, and its process."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))  # the names of sockets are made of it
     arguments = ["start", "--head", "--port=0", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
     arguments += ["--include-dashboard=false", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0"]
