@@ -204,10 +204,14 @@ class ForkedCluster:
 @pytest.fixture(scope="module")
 def forked_clusters() -> Iterator[Callable[[int], ForkedCluster]]:
     """Give a cluster of two workers with so many threads each, to all tests of a module that ask for it."""
+    import dask
     from runner_dask import DaskTaskRunner
     from runner_dask._clusters import opened
 
     with ExitStack() as stack:
+        # 15 seconds after a worker has died, Dask looks whether it is there again, and closes its nanny if not; one that
+        # another test has killed just then would be gone for good.
+        stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}))
         made: dict[int, ForkedCluster] = {}
 
         def with_threads(threads: int) -> ForkedCluster:
