@@ -22,7 +22,7 @@ from runner_ray import _wanted, _worker
 from runner_ray._functions import Functions
 from runner_ray._guests import Guests
 from runner_ray._loss import full, is_full
-from runner_ray._lost import Losses
+from runner_ray._lost import Losses, takes_what_is_gone
 from runner_ray._open import OpenCalls
 from runner_ray._sending import Sending, Value
 from runner_ray._shared import Shared, opened
@@ -219,19 +219,22 @@ class RayTaskExecutor:
                        if value.key in outcomes]  # fmt: skip
             if waiting:
                 self._ray.wait(waiting, num_returns=len(waiting), timeout=WITHDRAWN_WITHIN, fetch_local=False)
-            return self._guests.never_began([key for key, outcome in outcomes.items() if self._was_withdrawn(outcome)])
+            gone = {sending.key: sending for sending in sendings if sending.key in outcomes}
+            withdrawn = [key for key, outcome in outcomes.items() if self._was_withdrawn(gone[key], outcome)]
+            return self._guests.never_began(withdrawn)
         except Exception:  # noqa: BLE001 - the cluster goes down, say: then nothing is certain
             return set()
 
-    def _was_withdrawn(self, outcome: Any) -> bool:
+    def _was_withdrawn(self, sending: Sending, outcome: Any) -> bool:
+        """Say whether a call has ended because it was cancelled, or because something that it takes has no value."""
         from ray.exceptions import TaskCancelledError
 
         try:
             self._ray.get(outcome, timeout=0)
         except TaskCancelledError:
             return True
-        except Exception:  # noqa: BLE001 - it runs, or has ended in another way
-            return False
+        except Exception as error:  # noqa: BLE001 - it runs, or has ended in another way
+            return takes_what_is_gone(sending, error)
         return False
 
     # -- what becomes of calls

@@ -66,8 +66,13 @@ class Losses:
     def _reported(self, sending: Sending, cause: Any) -> None:
         """Take that there is no value: of the call, or of an upstream."""
         if cause.key != sending.key:  # of which the engine knows
-            sending.value.is_void = True
-            self._open.take(sending)
+            with self._lock:
+                sending.value.is_void = True
+                refused = sending.begun and not sending.asking
+            if refused:  # that it could not be withdrawn was said before this was known: then there must be news of it
+                self._never_began(sending, "something that it takes has no value")
+            else:
+                self._open.take(sending)
             return
         sending.value.failed = True
         outcome = pickle.loads(cause.outcome)  # noqa: S301 - from a task
@@ -100,7 +105,10 @@ class Losses:
         """
         with self._lock:
             sending.asking -= 1
-            if is_certain and self._open.take(sending):
+            never_begins = sending.value.is_void
+            if (never_begins or is_certain) and self._open.take(sending):
+                return True
+            if never_begins:  # it is taken out already
                 return True
             sending.begun = True  # whatever is found out later: it was not withdrawn
             answer = None if sending.asking else sending.answer
@@ -114,8 +122,12 @@ class Losses:
         for upstream in sending.upstreams:
             if hexadecimal and upstream.is_behind(hexadecimal):
                 upstream.lost = True
-        text = f"Task run {sending.name!r} was dropped: something that it takes was lost."
-        self._open.lose(sending, WorkerLost(text), begun=False)
+        self._never_began(sending, "something that it takes was lost")
+
+    def _never_began(self, sending: Sending, why: str) -> None:
+        """Tell that a call was dropped, of which it is certain that it has not begun, whatever was said before."""
+        sending.begun = False
+        self._open.lose(sending, WorkerLost(f"Task run {sending.name!r} was dropped: {why}."), begun=False)
 
     def stop(self) -> None:
         """Ask for nothing more."""
@@ -138,6 +150,18 @@ class Losses:
             except Exception as failure:  # noqa: BLE001 - the run has to be told all the same
                 text, begun = f"Task run {sending.name!r} was lost with its Ray worker: {error} ({failure!r}).", True
             self._open.lose(sending, WorkerLost(text), begun=begun)
+
+
+def takes_what_is_gone(sending: Sending, error: Any) -> bool:
+    """Say whether a call has ended because something that it takes has no value: then it has not begun."""
+    from ray import exceptions
+
+    from runner_ray._worker import Reported
+
+    if isinstance(error, exceptions.ObjectLostError):
+        return _is_of_upstream(sending, error)
+    cause = getattr(error, "cause", None) if isinstance(error, exceptions.RayTaskError) else None
+    return isinstance(cause, exceptions.RayError) or (isinstance(cause, Reported) and cause.key != sending.key)
 
 
 def _is_of_upstream(sending: Sending, error: Any) -> bool:

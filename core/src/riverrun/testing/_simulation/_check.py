@@ -107,7 +107,7 @@ def check_program(
             return executions(folder, run.body.label, seen)
 
         known = None if kills else Journal()
-        # A worker that is killed between the note that a call begins and its function's first line has executed nothing.
+        # A worker that is killed between the note that a call begins and the first line of its function ran nothing.
         result.violations = list(violations(record, Truth(known, losses if kills else 0, executed, lambda _: kills)))
     return result
 
