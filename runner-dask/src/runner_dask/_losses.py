@@ -97,7 +97,7 @@ def _explained(client: Any, cluster: Any, worker: Joined, key: str) -> Loss:
         status, ended_by, was_over = _ended(_nanny_lines(client, cluster, worker), worker.pid)
         is_known = status is not None or ended_by is not None or not worker.nanny
         loss = _seen(worker, key)
-        if loss.started is False or (is_known and (loss.started or not _is_here(worker))) or time.monotonic() > end:
+        if (is_known and (loss.started is not None or not _is_here(worker))) or time.monotonic() > end:
             break
         time.sleep(0.05)
     return Loss(
