@@ -209,8 +209,8 @@ def forked_clusters() -> Iterator[Callable[[int], ForkedCluster]]:
     from runner_dask._clusters import opened
 
     with ExitStack() as stack:
-        # 15 seconds after a worker has died, Dask looks whether it is there again, and closes its nanny if not; one that
-        # another test has killed just then would be gone for good.
+        # 15 seconds after a worker has died, Dask looks whether it is there again, and closes its nanny if not; one
+        # that another test has killed just then would be gone for good.
         stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}))
         made: dict[int, ForkedCluster] = {}
 
