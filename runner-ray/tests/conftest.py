@@ -165,7 +165,9 @@ class RayCluster:
                                 str(cpus), "--include-dashboard=false", *options)  # fmt: skip
         try:
             self._wait_for(self.head, "Ray runtime started")
-            self.address = (self.folder / "ray_current_cluster").read_text()
+            # Ray writes its address down after it has said so.
+            file = self.folder / "ray_current_cluster"
+            self.address = eventually(lambda: file.exists() and file.read_text(), "Ray writes its address down")
             if client:
                 eventually(lambda: is_open(client_port), "the server for Ray Client listens")
         except BaseException:

@@ -119,7 +119,7 @@ def ray_address(tmp_path: Path) -> Iterator[tuple[str, int]]:
         environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         head = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, env=environment)
         end = time.monotonic() + 120
-        while "Ray runtime started" not in log.read_text():
+        while not (file.exists() and file.read_text()):
             assert head.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.05)
