@@ -195,7 +195,6 @@ class RayTaskExecutor:
 
     def cancel_together(self, handles: list[Any], /) -> list[Any]:
         """Withdraw calls; give the handles of those of which it is certain that they have not begun."""
-        withdrawn = [handle for handle in handles if handle.is_void]
         asked: list[Sending] = []
         for handle in self._guests.not_begun(handles):  # for a call that Ray was asked to withdraw, it ignores force
             sending = self._open.get(handle.key)
@@ -204,9 +203,11 @@ class RayTaskExecutor:
             self._losses.ask(sending)
             asked.append(sending)
         certain = self._withdrawn(asked)
-        return withdrawn + [
+        withdrawn = [
             sending.value for sending in asked if self._losses.asked(sending, is_certain=sending.key in certain)
         ]
+        # Looked at last: what Ray has given up meanwhile is told of to nobody.
+        return withdrawn + [handle for handle in handles if handle.is_void and handle not in withdrawn]
 
     def _withdrawn(self, sendings: list[Sending]) -> set[str]:
         """Ask Ray to withdraw calls; give the keys of those that have not begun, and will not."""
