@@ -227,3 +227,12 @@ def test_an_attempt_is_counted_when_it_has_begun_and_not_when_it_is_sent():
     run.begun(attempt, 7.0)
     run.begun(attempt, 8.0)
     assert (run.run.run_count, run.run.start_time) == (1, 7.0)
+
+
+def test_nobody_is_sent_with_the_handle_of_an_attempt_that_was_called_back():
+    run = SITUATIONS["WAITING, called back, unknown"]()
+    assert run.upstream_ended() is Do.PREPARE
+    assert run.queued()
+    attempt = run.try_pack()
+    assert run.packed(attempt) is Do.SEND
+    assert run.lend(SITUATIONS["PACKING, early"]()) is None  # until the executor has taken the new call

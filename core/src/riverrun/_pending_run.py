@@ -369,6 +369,7 @@ class PendingRun:
                 self.remote.uncounted.add(self.attempt)
                 self.remote.doubt = Doubt.NONE
             self.attempt += 1
+            self.handle = None  # that of an attempt that was called back, if there is one: nobody may be sent with it
             self._note("packing", Do.NOTHING)
             return self.attempt
 
