@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from riverrun._engine import Home
     from riverrun._pending_run import PendingRun
     from riverrun._remote import RemoteDispatcher
-    from riverrun._running import Arguments
     from riverrun.abc import TaskExecutor
 
     Send = Callable[[PendingRun], object]
@@ -67,8 +66,6 @@ class Dispatch(NamedTuple):
     """Where hooks and callbacks are called."""
     aside: CallbackThread | Here = HERE
     """Where the user's functions are called that a run needs before it goes on."""
-    arguments: Callable[[PendingRun], Arguments] = _running.arguments
-    """Gives the arguments of a run whose upstreams have ended."""
 
     def stop(self) -> None:
         """End its threads."""
@@ -159,7 +156,7 @@ class _Submit:
         if not attempt:
             return
         try:
-            call = _running.call_for(run, attempt, *_running.arguments(run))
+            call = _running.call_for(run, attempt, *_steps.arguments(run))
             if self._packed:
                 call.pack(_logging.task_logger.getEffectiveLevel())
         except Exception as error:  # noqa: BLE001 - the failure of this run, and of no other

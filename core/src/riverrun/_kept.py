@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from riverrun import _inputs, _logging
 from riverrun._endings import describe
 from riverrun._outcomes import unpack
-from riverrun._waits import wait
+from riverrun._waits import Countdown, wait
 from riverrun.exceptions import CrashedRun, MissingContextError, WorkerLost
 from riverrun.states import Elsewhere
 
@@ -289,18 +289,13 @@ class _Again:
 
 def when_all_there(sources: Sequence[Any], then: Then) -> None:
     """Call `then` when all values are on the cluster, or with the first reason why one cannot be."""
-    lock = threading.Lock()
-    left = len(sources) + 1
+    countdown = Countdown(len(sources) + 1)  # one more than there are: nobody is the last before all are asked for
     errors: list[Exception] = []
 
     def one(error: Exception | None) -> None:
-        nonlocal left
-        with lock:
-            if error is not None:
-                errors.append(error)
-            left -= 1
-            last = left == 0
-        if last:
+        if error is not None:
+            errors.append(error)
+        if countdown.is_over():
             then(errors[0] if errors else None)
 
     for source in sources:

@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from riverrun import _async, _inputs, _logging, _timers
+from riverrun import _async, _logging, _timers
 from riverrun._calls import TaskCall, TaskScope
 from riverrun._context import current_scope
 from riverrun._endings import failed, is_cancellation
 from riverrun._execution import call_in_scope, execute, execute_async, from_user_code, timed_out
-from riverrun._futures import TaskFuture
 from riverrun._outcomes import Outcome, unpack
 from riverrun._pending_run import PendingRun
-from riverrun._steps import complete, end, overrun, set_final, tell
-from riverrun.states import COMPLETED, Cancelled, Elsewhere, State, StateType
-
-if TYPE_CHECKING:
-    Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-def arguments(run: PendingRun) -> Arguments:
-    """Return the arguments with the values of the upstreams in their places."""
-    if not run.annotated:
-        return run.args, run.kwargs
-    args = tuple(
-        [
-            # The common case stands here: a future that is an argument itself, and has completed.
-            value._value  # noqa: SLF001
-            if type(value) is TaskFuture
-            and value._run.final is COMPLETED  # noqa: SLF001
-            and not isinstance(value._value, Elsewhere)  # noqa: SLF001
-            else _inputs.replace(value, _value_of)
-            for value in run.args
-        ]
-    )
-    if not run.kwargs:
-        return args, run.kwargs
-    return args, {name: _inputs.replace(value, _value_of) for name, value in run.kwargs.items()}
-
-
-def _value_of(upstream: Any, may_fail: bool) -> Any:  # noqa: ARG001, FBT001
-    if isinstance(upstream, TaskFuture):
-        state = upstream._run.final  # noqa: SLF001
-        assert state is not None, "arguments are looked at when every upstream is final"  # noqa: S101 - a promise
-        if not state.is_completed():
-            return state.exception()
-        value = upstream._value  # noqa: SLF001
-        return value.fetch() if isinstance(value, Elsewhere) else value
-    state = upstream
-    return state.data if state.type is StateType.COMPLETED else state.exception()
+from riverrun._steps import arguments, complete, end, overrun, set_final, tell
+from riverrun.states import Cancelled, State
 
 
 def _observers_around(run: PendingRun) -> None:

@@ -10,20 +10,20 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from riverrun import _logging, _names, _world
+from riverrun import _inputs, _logging, _names, _world
 from riverrun._context import current_scope, this_thread
 from riverrun._endings import failed, is_interrupt, not_ready, not_taken, returned, run_hook
+from riverrun._futures import TaskFuture
 from riverrun._outcomes import Outcome
 from riverrun._pending_run import NO_KEYWORDS, NOTHING, TOO_LATE, Do, PendingRun
 from riverrun._telling import call_guarded
 from riverrun.exceptions import CrashedRun, RunTimeout, WorkerLost
-from riverrun.states import COMPLETED, Cancelled, Crashed, State
+from riverrun.states import COMPLETED, Cancelled, Crashed, Elsewhere, State, StateType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from riverrun._futures import TaskFuture
     from riverrun._pending_run import Cancellable
 
 
@@ -94,7 +94,7 @@ def _name_and_look_up(run: PendingRun) -> None:
     if run.run.final is not None:
         return
     try:
-        args, kwargs = run.home.dispatch.arguments(run)
+        args, kwargs = arguments(run)
         parameters = run.task.parameters(args, kwargs)
         name = _names.render(run.task.task_run_name, parameters, option="task_run_name")
         if name is not None:
@@ -111,6 +111,38 @@ def _name_and_look_up(run: PendingRun) -> None:
         return
     run.is_prepared = True
     prepare(run)
+
+
+def arguments(run: PendingRun) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with the values of the upstreams in their places."""
+    if not run.annotated:
+        return run.args, run.kwargs
+    args = tuple(
+        [
+            # The common case stands here: a future that is an argument itself, and has completed.
+            value._value  # noqa: SLF001
+            if type(value) is TaskFuture
+            and value._run.final is COMPLETED  # noqa: SLF001
+            and not isinstance(value._value, Elsewhere)  # noqa: SLF001
+            else _inputs.replace(value, _value_of)
+            for value in run.args
+        ]
+    )
+    if not run.kwargs:
+        return args, run.kwargs
+    return args, {name: _inputs.replace(value, _value_of) for name, value in run.kwargs.items()}
+
+
+def _value_of(upstream: Any, may_fail: bool) -> Any:  # noqa: ARG001, FBT001
+    if isinstance(upstream, TaskFuture):
+        state = upstream._run.final  # noqa: SLF001
+        assert state is not None, "arguments are looked at when every upstream is final"  # noqa: S101 - a promise
+        if not state.is_completed():
+            return state.exception()
+        value = upstream._value  # noqa: SLF001
+        return value.fetch() if isinstance(value, Elsewhere) else value
+    state = upstream
+    return state.data if state.type is StateType.COMPLETED else state.exception()
 
 
 def dispatch(run: PendingRun) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from riverrun import _async, _inputs
 from riverrun._context import current_scope
 from riverrun._futures import TaskFuture, check_may_block
-from riverrun._waits import acquire
+from riverrun._waits import Countdown, acquire
 from riverrun.exceptions import ResultTimeout
 from riverrun.states import Elsewhere
 
@@ -67,15 +67,10 @@ def _block(futures: list[TaskFuture[Any]], timeout: float | None) -> None:
 
 def when_all_done(futures: list[TaskFuture[Any]], then: Callable[[], object]) -> Callable[[], None]:
     """Call `then` once all are final (at once if they are); give a function that forgets about it."""
-    lock = threading.Lock()
-    left = len(futures) + 1  # one higher than there are, so that nobody is the last before all are registered
+    countdown = Countdown(len(futures) + 1)  # one more than there are: nobody is the last before all are registered
 
     def one_done(_: object) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            last = left == 0
-        if last:
+        if countdown.is_over():
             then()
 
     def forget() -> None:

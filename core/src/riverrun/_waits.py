@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
 
+
+class Countdown:
+    """Counts things that happen on any thread.
+
+    Args:
+        count: how many are to happen.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._lock = threading.Lock()
+
+    def is_over(self) -> bool:
+        """Count one; say whether it was the last."""
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+
 LOOK_EVERY = 0.1
 """Seconds."""
 
