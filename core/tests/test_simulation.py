@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import signal
 import threading
 from pathlib import Path
@@ -252,6 +253,20 @@ def test_what_a_signal_raises_ends_a_simulation():
 
 def test_an_option_that_does_not_exist_is_refused():
     with pytest.raises(TypeError, match=r"has no option \['losses'\]"), simulated(losses=1):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"contract": "remot"}, "simulated(): contract must be one of remote, submit, threads, not 'remot'."),
+        ({"reporters": "two"}, "simulated(): reporters must be one of one, many, not 'two'."),
+        ({"loss": 3}, "simulated(): loss must be a probability, from 0 to 1, not 3."),
+        ({"workers": 0}, "simulated(): workers must be 1 or more, not 0."),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(options: dict[str, Any], text: str):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"), simulated(**options):
         pass
 
 

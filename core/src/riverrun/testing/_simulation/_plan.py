@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from riverrun.testing._simulation._world import World
@@ -47,6 +47,30 @@ class Plan:
     slow: float = 0.3
     slow_answers: float = 0.0
     whole: float = 0.5
+
+    def check(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            ValueError: a value is none of those that there are, or no probability; the text says which.
+        """
+        for name, known in KINDS.items():
+            if (given := getattr(self, name)) not in known:
+                msg = f"simulated(): {name} must be one of {', '.join(known)}, not {given!r}."
+                raise ValueError(msg)
+        for name in PROBABILITIES:
+            if not 0 <= (given := getattr(self, name)) <= 1:
+                msg = f"simulated(): {name} must be a probability, from 0 to 1, not {given!r}."
+                raise ValueError(msg)
+        for name, least in LEAST.items():
+            if (given := getattr(self, name)) < least:
+                msg = f"simulated(): {name} must be {least} or more, not {given!r}."
+                raise ValueError(msg)
+
+
+KINDS: Final = {"contract": ("remote", "submit", "threads"), "reporters": ("one", "many")}
+PROBABILITIES: Final = ("loss", "value_loss", "fetch_loss", "twice", "refusal", "slow", "slow_answers", "whole")
+LEAST: Final = {"workers": 1, "max_worker_losses": 0, "faults": 0}
 
 
 def drawn_plan(seed: int, contract: str | None = None, *, faults: bool | None = None) -> Plan:

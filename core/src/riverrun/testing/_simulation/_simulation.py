@@ -85,6 +85,8 @@ def simulated(seed: int = 0, *, contract: str = "remote", **options: Any) -> Ite
             `max_worker_losses=2`, `workers=3`, `slow=0.5` and others.
 
     Raises:
+        TypeError: an option does not exist.
+        ValueError: the value of one is not possible.
         AssertionError: something happened that must not: a hang, two attempts at a time, a thread that raised.
 
     Example:
@@ -103,8 +105,10 @@ def simulated(seed: int = 0, *, contract: str = "remote", **options: Any) -> Ite
     if options.keys() - (known := {field.name for field in dataclasses.fields(Plan)}):
         msg = f"simulated() has no option {sorted(options.keys() - known)}; there are {sorted(known)}"
         raise TypeError(msg)
+    plan = Plan(contract=contract, **options)
+    plan.check()
     world = World(seed)
-    world.simulated = Simulated(world, Plan(contract=contract, **options))
+    world.simulated = Simulated(world, plan)
     try:
         with world.entered():
             world.simulation = Simulation(world, seed, world.simulated)
